@@ -1,0 +1,15 @@
+noinst_LIBRARIES += libbase.a
+libbase_a_SOURCES = \
+	src/base/buf.c \
+	src/base/buf.h \
+	src/base/clock.c \
+	src/base/clock.h \
+	src/base/codepoint.c \
+	src/base/codepoint.h \
+	src/base/json.c \
+	src/base/json.h \
+	src/base/log.c \
+	src/base/log.h \
+	src/base/str.h \
+	src/base/xalloc.c \
+	src/base/xalloc.h
