@@ -1,0 +1,1 @@
+# SQL that is embedded into the programs and installed.

@@ -1,0 +1,10 @@
+noinst_LIBRARIES += libwire.a
+libwire_a_SOURCES = \
+	src/wire/duration.c \
+	src/wire/duration.h \
+	src/wire/line.c \
+	src/wire/line.h \
+	src/wire/resource.c \
+	src/wire/resource.h \
+	src/wire/utf8.c \
+	src/wire/utf8.h

@@ -1,0 +1,23 @@
+# Every test program speaks TAP, so that `make check` and run-tests.sh count single tests, not
+# programs. Check writes TAP when CK_TAP_LOG_FILE_NAME asks for it.
+
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+AM_TESTS_ENVIRONMENT = \
+    CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; \
+    SRCDIR='$(abs_top_srcdir)'; BUILDDIR='$(abs_top_builddir)'; PG_BINDIR='$(PG_BINDIR)'; \
+    PGLOCKD='$(abs_top_builddir)/pglockd'; PGLOCKCTL='$(abs_top_builddir)/pglockctl'; \
+    export CK_TAP_LOG_FILE_NAME CK_VERBOSITY SRCDIR BUILDDIR PG_BINDIR PGLOCKD PGLOCKCTL;
+
+# What a unit test links unless it says otherwise.
+program_libs = libserver.a libservice.a libpgl.a libwire.a libbase.a \
+    $(LIBPQ_LIBS) $(MHD_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(EV_LIBS)
+LDADD = $(program_libs) $(CHECK_LIBS)
+
+# --- unit tests: tests/unit/test_NAME.c becomes a program by being named here -------------------
+
+unit_tests =
+
+if HAVE_CHECK
+check_PROGRAMS += $(unit_tests)
+TESTS += $(unit_tests)
+endif
