@@ -1,0 +1,11 @@
+#ifndef PGLOCKD_BASE_METRICS_PROCESS_H
+#define PGLOCKD_BASE_METRICS_PROCESS_H
+
+/*
+ * Fills process_* and build_info. To be called first thing in main: the time of the call is taken
+ * as the start of the process. version must stay. The values are read again at each scrape, at a
+ * cost that does not grow noticeably with the number of open descriptors.
+ */
+void metrics_process_start(const char *version);
+
+#endif
