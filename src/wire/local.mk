@@ -1,5 +1,9 @@
 noinst_LIBRARIES += libwire.a
 libwire_a_SOURCES = \
+	src/wire/address.c \
+	src/wire/address.h \
+	src/wire/conninfo.c \
+	src/wire/conninfo.h \
 	src/wire/duration.c \
 	src/wire/duration.h \
 	src/wire/line.c \
