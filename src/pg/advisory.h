@@ -4,7 +4,8 @@
 /*
  * The class numbers (first key of the two-int key space) of every advisory lock that pglockd takes
  * in its database: "PGL" and a number. Locks of applications collide with pglockd's only if they
- * use one of these. Transaction-level locks guard a decision; session-level locks mark who is alive.
+ * use one of these. Transaction-level locks guard a decision; session-level locks mark who is
+ * alive.
  */
 
 enum advisory_class {

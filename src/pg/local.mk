@@ -2,4 +2,11 @@
 
 noinst_LIBRARIES += libpgl.a
 libpgl_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBPQ_CFLAGS)
-libpgl_a_SOURCES =
+libpgl_a_SOURCES = \
+	src/pg/advisory.h \
+	src/pg/connect.c \
+	src/pg/connect.h \
+	src/pg/migrate.c \
+	src/pg/migrate.h \
+	src/pg/sql_files.h
+nodist_libpgl_a_SOURCES = src/pg/sql_embedded.c

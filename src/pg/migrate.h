@@ -19,9 +19,9 @@
 struct pg_conn;
 
 struct migrate_status {
-    int version;         /* of the database; 0: nothing of pglockd is there */
-    int min_program;     /* of the database; 0 with version 0 */
-    int program_version; /* of this program */
+    int version;                    /* of the database; 0: nothing of pglockd is there */
+    int min_program;                /* of the database; 0 with version 0 */
+    int program_version;            /* of this program */
     const struct sql_file *pending; /* the migrations this program would apply, in order */
     size_t n_pending;
     bool functions_current; /* the functions are those of this program, or of a newer one */
