@@ -2,6 +2,7 @@
 # programs. Check writes TAP when CK_TAP_LOG_FILE_NAME asks for it.
 
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+AM_LOG_DRIVER_FLAGS = --merge
 AM_TESTS_ENVIRONMENT = \
     CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; \
     SRCDIR='$(abs_top_srcdir)'; BUILDDIR='$(abs_top_builddir)'; PG_BINDIR='$(PG_BINDIR)'; \
@@ -21,3 +22,18 @@ if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
+
+# --- tests against a real PostgreSQL; skipped where none is installed ---------------------------
+
+# The script's TAP says everything, its exit status nothing more.
+TEST_EXTENSIONS = .sh
+SH_LOG_DRIVER = $(LOG_DRIVER)
+AM_SH_LOG_DRIVER_FLAGS = --merge --ignore-exit
+
+TESTS += tests/run-integration.sh
+CLEANFILES += tests/integration.xml
+
+EXTRA_DIST += \
+    tests/run-integration.sh \
+    tests/pytest.ini \
+    tests/tap_plugin.py

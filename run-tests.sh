@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Builds pglockd and runs all of its tests.
+set -uo pipefail
+
+usage()
+{
+    cat <<'EOF'
+usage: ./run-tests.sh [--fast | --full] [--no-install]
+
+Installs the Debian packages that are missing (as root or with sudo), builds in ./build, and runs
+every test: on a plain build, then on one with AddressSanitizer and UndefinedBehaviorSanitizer.
+
+  --fast        the plain build only
+  --full        also the linters and make distcheck; CI=true in the environment means this
+  --no-install  install nothing; what is missing is an error, or skips the tests that need it
+  --help        this text
+
+The last line is "N passed, N failed" (with ", N skipped" if any), over all builds. A build, a
+linter or distcheck that fails counts as one failed test. The exit status is 0 when nothing failed.
+EOF
+}
+
+top=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=contrib/setup.sh
+. "$top/contrib/setup.sh"
+
+mode=default
+[ "${CI:-}" = true ] && mode=full
+install=yes
+for arg in "$@"; do
+    case $arg in
+    --fast) mode=fast ;;
+    --full) mode=full ;;
+    --no-install) install=no ;;
+    --help) usage && exit 0 ;;
+    *) die "unknown option $arg (see --help)" ;;
+    esac
+done
+
+passed=0
+failed=0
+skipped=0
+
+finish()
+{
+    say "total time $((SECONDS / 60)) min $((SECONDS % 60)) s"
+    printf '%d passed, %d failed' "$passed" "$failed"
+    [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
+    echo
+    [ "$failed" -eq 0 ]
+    exit
+}
+
+step() # NAME COMMAND...
+{
+    logged "$logs/${1//[^a-z0-9]/-}.log" "$@" && return 0
+    failed=$((failed + 1))
+    return 1
+}
+
+# Adds up the single results that make check left in DIR.
+count_results() # DIR
+{
+    local results
+    results=$(find "$1/tests" -name '*.trs' -exec sed -n 's/^:test-result: //p' {} +)
+    count() { printf '%s\n' "$results" | grep -c -x -E "($1)( .*)?"; }
+    local ok bad skip
+    ok=$(count 'PASS|XFAIL')
+    bad=$(count 'FAIL|ERROR|XPASS')
+    skip=$(count SKIP)
+    say "${1##*/}: $ok passed, $bad failed, $skip skipped"
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    skipped=$((skipped + skip))
+    results_bad=$bad
+}
+
+# Shows every result but PASS as it comes, and the logs of what failed at the end.
+run_check() # DIR
+{
+    local dir=$1 status start=$SECONDS
+    say "${dir##*/}: make check (log: $logs/${dir##*/}-check.log)"
+    find "$dir" -name '*.trs' -delete
+    make -C "$dir" -j "$jobs" -k check 2>&1 | tee "$logs/${dir##*/}-check.log" |
+        grep -E '^(FAIL|ERROR|SKIP|XPASS|XFAIL):|\*\*\*|error:'
+    status=${PIPESTATUS[0]}
+    [ "$status" -eq 0 ] || tail -n 200 "$dir/test-suite.log" 2>/dev/null
+    say "${dir##*/}: make check took $((SECONDS - start)) s"
+    count_results "$dir"
+    # make failed before or beside the tests
+    if [ "$status" -ne 0 ] && [ "$results_bad" -eq 0 ]; then failed=$((failed + 1)); fi
+}
+
+build_and_check() # NAME CONFIGURE-ARGUMENT...
+{
+    local dir=$work/$1
+    shift
+    step "${dir##*/}: configure" configure_in "$dir" --enable-werror "$@" || return 1
+    step "${dir##*/}: make" make -C "$dir" -j "$jobs" || return 1
+    run_check "$dir"
+}
+
+# Sanitizers report into files, so that a report from any process that a test starts is seen even
+# if the test does not look.
+check_sanitized()
+{
+    local reports=$work/sanitizer-reports report
+    rm -rf "$reports"
+    mkdir -m 1777 "$reports"
+    export ASAN_OPTIONS="log_path=$reports/report:detect_stack_use_after_return=1"
+    export UBSAN_OPTIONS="log_path=$reports/report:print_stacktrace=1"
+    build_and_check sanitized --enable-asan --enable-ubsan
+    unset ASAN_OPTIONS UBSAN_OPTIONS
+    for report in "$reports"/*; do
+        [ -e "$report" ] || continue
+        say "sanitizer report $report"
+        head -n 60 "$report"
+        failed=$((failed + 1))
+    done
+}
+
+packages="$packages_build $packages_test"
+[ "$mode" != full ] || packages="$packages $packages_lint"
+# shellcheck disable=SC2086
+[ "$install" = no ] || install_packages $packages
+# Whoever runs this wants the tests that need PostgreSQL to run: skipping them is a failure.
+[ "$install" = no ] || export PGLOCKD_REQUIRE_POSTGRES=1
+
+writable_tree
+work=$top/build
+logs=$work/logs
+mkdir -p "$logs"
+jobs=$(nproc)
+
+step bootstrap bootstrap_tree || finish
+build_and_check plain || finish
+if [ "$mode" != fast ]; then check_sanitized; fi
+if [ "$mode" = full ]; then
+    step lint make -C "$work/plain" lint
+    # The tests that need PostgreSQL have just run twice.
+    step distcheck env PGLOCKD_TESTS=unit make -C "$work/plain" -j "$jobs" distcheck \
+        DISTCHECK_CONFIGURE_FLAGS=--enable-werror &&
+        step tarball "$top/contrib/check-dist" "$top" "$work/plain"/pglockd-*.tar.gz
+fi
+finish

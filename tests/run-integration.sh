@@ -1,0 +1,47 @@
+#!/bin/sh
+# Runs the pytest suites of tests/integration and tests/sql against the programs just built and
+# prints TAP. make check calls it; by hand, from a build directory:
+#     SRCDIR=../.. BUILDDIR=. ../../tests/run-integration.sh [pytest arguments]
+#
+# Environment: SRCDIR, BUILDDIR; PGLOCKD and PGLOCKCTL, the programs (default: those of BUILDDIR);
+# PG_BINDIR, where initdb is (default: found); PGLOCKD_TESTS=unit skips everything here;
+# PGLOCKD_REQUIRE_POSTGRES=1 makes it an error that something is missing, instead of a skip.
+set -eu
+
+: "${SRCDIR:?}" "${BUILDDIR:?}"
+SRCDIR=$(cd "$SRCDIR" && pwd)
+BUILDDIR=$(cd "$BUILDDIR" && pwd)
+: "${PGLOCKD:=$BUILDDIR/pglockd}" "${PGLOCKCTL:=$BUILDDIR/pglockctl}"
+: "${PYTHON:=/usr/bin/python3}"
+
+skip()
+{
+    if [ "${PGLOCKD_REQUIRE_POSTGRES:-}" = 1 ]; then
+        echo "1..1"
+        echo "not ok 1 - $1"
+        exit 1
+    fi
+    echo "1..0 # SKIP $1"
+    exit 77
+}
+
+find_pg_bindir()
+{
+    for dir in "${PG_BINDIR:-}" "$(pg_config --bindir 2>/dev/null)" \
+        "$(dirname "$(command -v initdb || echo /)")" /usr/lib/postgresql/15/bin; do
+        [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] && echo "$dir" && return
+    done
+    return 1
+}
+
+[ "${PGLOCKD_TESTS:-}" != unit ] || { echo "1..0 # SKIP PGLOCKD_TESTS=unit" && exit 77; }
+PG_BINDIR=$(find_pg_bindir) || skip "PostgreSQL's initdb is missing (package postgresql-15)"
+"$PYTHON" -c 'import pytest' 2>/dev/null || skip "pytest is missing (package python3-pytest)"
+"$PYTHON" -c 'import psycopg2' 2>/dev/null || skip "psycopg2 is missing (package python3-psycopg2)"
+
+export SRCDIR BUILDDIR PGLOCKD PGLOCKCTL PG_BINDIR
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRCDIR/tests${PYTHONPATH:+:$PYTHONPATH}"
+# The limit is for a suite that hangs; it is far above what the suite takes.
+exec timeout --kill-after=30 "${PGLOCKD_TEST_TIMEOUT:-1200}" \
+    "$PYTHON" -m pytest -c "$SRCDIR/tests/pytest.ini" -p tap_plugin -p no:cacheprovider \
+    --junit-xml="$BUILDDIR/tests/integration.xml" "$@" "$SRCDIR/tests/integration" "$SRCDIR/tests/sql"
