@@ -2,6 +2,7 @@
 # those before it.
 include src/base/local.mk
 include src/wire/local.mk
+include src/config/local.mk
 include src/pg/local.mk
 include src/service/local.mk
 include src/server/local.mk

@@ -1,0 +1,52 @@
+#ifndef PGLOCKD_CONFIG_INTERNAL_H
+#define PGLOCKD_CONFIG_INTERNAL_H
+
+/* What the files of this directory share. */
+
+#include "config/settings.h"
+
+/* Where a value came from; a later one is stronger. */
+enum settings_level { LEVEL_DEFAULT, LEVEL_FILE, LEVEL_ENVIRONMENT, LEVEL_OPTION };
+
+struct settings_source {
+    enum settings_level level;
+    size_t line; /* in the file */
+};
+
+struct settings_origin {
+    int argc;
+    char **argv;
+    struct settings_source source[SETTINGS_COUNT];
+};
+
+/* -1 when there is none. With fold_dashes "-" stands for "_". */
+int setting_find(struct str name, bool fold_dashes);
+
+/* value.c: one value from text and back */
+
+/*
+ * Sets row i of *s. A list is replaced, or appended to. Returns false with the reason, without the
+ * name of the setting or its source, in why.
+ */
+bool setting_parse(struct settings *s, int i, const char *text, bool append, struct buf *why);
+/* As a user would write it; secrets as "***". Nothing is appended for what is not set. */
+void setting_format(const struct settings *s, int i, struct buf *out);
+bool setting_same(const struct settings *a, const struct settings *b, int i);
+void setting_swap(struct settings *a, struct settings *b, int i);
+void setting_clear(struct settings *s, int i);
+
+/* file.c: the configuration file */
+
+/* Called for each key. False stops reading; err is then the callee's. */
+typedef bool settings_file_fn(void *arg, const char *key, const char *value, size_t line);
+
+/* False and one sentence in err when the file cannot be used. *missing: there is none. */
+bool settings_file_read(const char *path, settings_file_fn *fn, void *arg, bool *missing,
+                        struct buf *err);
+
+/* show.c */
+
+/* "option --ttl", "/etc/pglockd/pglockd.ini:7", "default" */
+void setting_put_source(const struct settings *s, int i, struct buf *out);
+
+#endif

@@ -1,0 +1,170 @@
+#ifndef PGLOCKD_CONFIG_SETTINGS_H
+#define PGLOCKD_CONFIG_SETTINGS_H
+
+/*
+ * The settings of the daemon: one table, from which the struct, the parsers, --help, --show-config
+ * and the manual page derive. A value comes from the strongest source that names it:
+ *     default < configuration file < environment (PGLOCKD_NAME) < command line (--name value)
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct setting_list {
+    char **items;
+    size_t n;
+};
+
+/* Values of migrate. */
+enum { SETTINGS_MIGRATE_AUTO, SETTINGS_MIGRATE_CHECK, SETTINGS_MIGRATE_OFF };
+
+/* The C type of each kind of setting. */
+typedef char *setting_STRING;               /* NULL: not set */
+typedef char *setting_CONNINFO;             /* the same; may hold a password */
+typedef char *setting_HTTP;                 /* HOST:PORT; NULL: off */
+typedef struct setting_list setting_LISTEN; /* HOST:PORT or unix:PATH */
+typedef struct setting_list setting_NAMES;  /* host names */
+typedef int64_t setting_DURATION;           /* milliseconds */
+typedef size_t setting_SIZE;
+typedef int setting_CHOICE; /* which word of the row's value column */
+
+#define SETTINGS_SECOND INT64_C(1000)
+#define SETTINGS_HOUR (3600 * SETTINGS_SECOND)
+
+/*
+ * X(field, name, kind, default, min, max, reloadable, value, help)
+ * min and max bound a duration (ms), a size, the bytes of a string, or the items of a list. The
+ * default is text as a user would write it; NULL: none, or the help says what it depends on.
+ */
+#define SETTINGS_TABLE(X)                                                                          \
+    X(config, "config", STRING, "/etc/pglockd/pglockd.ini", 1, 4095, false, "PATH",                \
+      "The configuration file. Only the default may be missing. Not for use in the file itself.")  \
+    X(listen, "listen", LISTEN, "127.0.0.1:7432", 1, 64, false, "HOST:PORT|unix:PATH",             \
+      "Where the line protocol is served; a list. Port 0 takes any free port. Only loopback "      \
+      "addresses and Unix sockets are accepted.")                                                  \
+    X(http, "http", HTTP, "127.0.0.1:7433", 1, 4095, false, "HOST:PORT|off",                       \
+      "Where metrics, health and the status page are served. Only loopback addresses are "         \
+      "accepted.")                                                                                 \
+    X(http_hosts, "http_hosts", NAMES, "", 0, 64, true, "NAME",                                    \
+      "Host names that HTTP requests may use beside localhost and IP addresses; a list.")          \
+    X(dsn, "dsn", CONNINFO, NULL, 1, 65535, false, "CONNINFO",                                     \
+      "The PostgreSQL server to use, as a connection string or URI. One of dsn, dsn_file and "     \
+      "embedded is needed. A password is refused on the command line.")                            \
+    X(dsn_file, "dsn_file", STRING, NULL, 1, 4095, false, "PATH",                                  \
+      "A file whose first line is the connection string, read at every start.")                    \
+    X(embedded, "embedded", STRING, NULL, 1, 4095, false, "DIR",                                   \
+      "Make (once) and run a private PostgreSQL cluster in this directory.")                       \
+    X(pg_bindir, "pg_bindir", STRING, NULL, 1, 4095, false, "DIR",                                 \
+      "Where initdb and postgres are, for embedded. Default: found.")                              \
+    X(migrate, "migrate", CHOICE, NULL, 0, 0, false, "auto|check|off",                             \
+      "auto brings the schema up to date at start, check refuses to start on a schema that this "  \
+      "program cannot use, off does not look. Default: auto with embedded, else check.")           \
+    X(ttl_ms, "ttl", DURATION, "30s", 1, 24 * SETTINGS_HOUR, true, "DURATION",                     \
+      "How long a lease lives without renewal where the request names no TTL.")                    \
+    X(ttl_min_ms, "ttl_min", DURATION, "100ms", 1, 24 * SETTINGS_HOUR, true, "DURATION",           \
+      "The shortest TTL that a request may name.")                                                 \
+    X(ttl_max_ms, "ttl_max", DURATION, "10m", 1, 24 * SETTINGS_HOUR, true, "DURATION",             \
+      "The longest TTL that a request may name. After a failover nothing is granted for as "       \
+      "long.")                                                                                     \
+    X(request_timeout_ms, "request_timeout", DURATION, "2s", 100, SETTINGS_HOUR, true, "DURATION", \
+      "How long a request may wait for PostgreSQL before it is answered with an error.")           \
+    X(drain_timeout_ms, "drain_timeout", DURATION, "30s", 0, SETTINGS_HOUR, true, "DURATION",      \
+      "How long a stop may take to finish what is in flight.")                                     \
+    X(requeue_grace_ms, "requeue_grace", DURATION, "30s", 0, SETTINGS_HOUR, true, "DURATION",      \
+      "How long a waiter with an id keeps its place in the queue after its connection is lost.")   \
+    X(line_max, "line_max", SIZE, "65536", 1024, 1048576, false, "BYTES",                          \
+      "The longest request line, without its line end.")                                           \
+    X(max_connections, "max_connections", SIZE, "20000", 1, 1000000, true, "NUMBER",               \
+      "Client connections at a time, within the hard limit of open files.")                        \
+    X(max_inflight, "max_inflight", SIZE, "1024", 1, 65536, true, "NUMBER",                        \
+      "Requests in flight on one connection; past it reading pauses.")                             \
+    X(max_input, "max_input", SIZE, "262144", 1024, 67108864, true, "BYTES",                       \
+      "Input queued on one connection; past it reading pauses. At least line_max.")                \
+    X(max_output, "max_output", SIZE, "1048576", 65536, 1073741824, true, "BYTES",                 \
+      "Replies that a client may leave unread before it is disconnected.")                         \
+    X(max_waiters, "max_waiters", SIZE, "100000", 1, 10000000, true, "NUMBER",                     \
+      "Requests that may wait for a lock in this daemon.")                                         \
+    X(lanes, "lanes", SIZE, "1", 1, 8, false, "NUMBER",                                            \
+      "Connections to PostgreSQL that decide about locks, parted by first path segment.")          \
+    X(batch_max, "batch_max", SIZE, "512", 1, 4096, false, "NUMBER",                               \
+      "Requests that one call to PostgreSQL may carry.")                                           \
+    X(log_level, "log_level", CHOICE, "info", 0, 0, true, "error|warn|info|debug",                 \
+      "The least important messages that are logged.")
+
+struct settings {
+#define SETTINGS_FIELD(field, name, kind, def, min, max, reloadable, value, help)                  \
+    setting_##kind field;
+    SETTINGS_TABLE(SETTINGS_FIELD)
+#undef SETTINGS_FIELD
+    struct settings_origin *origin; /* where each value came from; private */
+};
+
+enum setting_kind {
+    SETTING_STRING,
+    SETTING_CONNINFO,
+    SETTING_HTTP,
+    SETTING_LISTEN,
+    SETTING_NAMES,
+    SETTING_DURATION,
+    SETTING_SIZE,
+    SETTING_CHOICE,
+};
+
+/* A row of the table, for those who print it. */
+struct setting {
+    const char *name;
+    enum setting_kind kind;
+    const char *default_text; /* may be NULL */
+    int64_t min;
+    int64_t max;
+    bool reloadable;
+    const char *value;
+    const char *help;
+    size_t offset; /* of the field in struct settings */
+};
+
+enum {
+#define SETTINGS_INDEX(field, ...) SETTING_INDEX_##field,
+    SETTINGS_TABLE(SETTINGS_INDEX)
+#undef SETTINGS_INDEX
+        SETTINGS_COUNT
+};
+extern const struct setting settings_table[SETTINGS_COUNT];
+
+enum settings_result {
+    SETTINGS_RUN,        /* *s is filled in */
+    SETTINGS_EXIT_OK,    /* --help, --version, --check-config or --show-config said it on stdout */
+    SETTINGS_BAD_CONFIG, /* err has one sentence; the exit status is 78 */
+};
+
+/*
+ * Reads all sources. argv must live as long as *s, for settings_reload(). In every case
+ * settings_free() may and should be called; *s need not be initialised before.
+ */
+enum settings_result settings_load(struct settings *s, int argc, char **argv, struct buf *err);
+
+/*
+ * Reads all sources again and takes over the reloadable settings. False: something is wrong, err
+ * has one sentence, and nothing changed. True: done, and err may name settings that changed in the
+ * file but need a restart. Strings and lists of reloadable settings are replaced, so that pointers
+ * to the old ones dangle; those of other settings stay where they are.
+ */
+bool settings_reload(struct settings *s, struct buf *err);
+
+void settings_free(struct settings *s);
+
+/*
+ * Appends the connection string: dsn, or the first line of dsn_file without its line end. False and
+ * one sentence in err when it cannot be had (also with embedded, which has none). It may hold a
+ * password: never log it.
+ */
+bool settings_read_dsn(const struct settings *s, struct buf *out, struct buf *err);
+
+/* What --help and --show-config print. Secrets are shown as "***". */
+void settings_put_help(struct buf *out);
+void settings_put_values(const struct settings *s, struct buf *out);
+
+#endif
