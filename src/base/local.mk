@@ -8,8 +8,11 @@ libbase_a_SOURCES = \
 	src/base/codepoint.h \
 	src/base/json.c \
 	src/base/json.h \
+	src/base/list.h \
 	src/base/log.c \
 	src/base/log.h \
+	src/base/slab.c \
+	src/base/slab.h \
 	src/base/str.h \
 	src/base/xalloc.c \
 	src/base/xalloc.h
