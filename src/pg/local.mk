@@ -6,6 +6,13 @@ libpgl_a_SOURCES = \
 	src/pg/advisory.h \
 	src/pg/connect.c \
 	src/pg/connect.h \
+	src/pg/embedded.c \
+	src/pg/embedded.h \
+	src/pg/embedded_conf.c \
+	src/pg/embedded_log.c \
+	src/pg/embedded_parts.h \
+	src/pg/embedded_programs.c \
+	src/pg/embedded_spawn.c \
 	src/pg/migrate.c \
 	src/pg/migrate.h \
 	src/pg/sql_files.h
