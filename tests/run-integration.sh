@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the pytest suites of tests/integration and tests/sql against the programs just built and
-# prints TAP. make check calls it; by hand, from a build directory:
-#     SRCDIR=../.. BUILDDIR=. ../../tests/run-integration.sh [pytest arguments]
+# Runs every pytest suite under tests/ against the programs just built and prints TAP. make check
+# calls it; by hand, from a build directory, with any arguments of pytest:
+#     SRCDIR=../.. BUILDDIR=. ../../tests/run-integration.sh -k transfer
 #
 # Environment: SRCDIR, BUILDDIR; PGLOCKD and PGLOCKCTL, the programs (default: those of BUILDDIR);
 # PG_BINDIR, where initdb is (default: found); PGLOCKD_TESTS=unit skips everything here;
@@ -44,4 +44,4 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRCDIR/tests${PYTHONPATH:+:$PYTHON
 # The limit is for a suite that hangs; it is far above what the suite takes.
 exec timeout --kill-after=30 "${PGLOCKD_TEST_TIMEOUT:-1200}" \
     "$PYTHON" -m pytest -c "$SRCDIR/tests/pytest.ini" -p tap_plugin -p no:cacheprovider \
-    --junit-xml="$BUILDDIR/tests/integration.xml" "$@" "$SRCDIR/tests/integration" "$SRCDIR/tests/sql"
+    --junit-xml="$BUILDDIR/tests/integration.xml" "$@" "$SRCDIR/tests"
