@@ -31,7 +31,7 @@ logged() # LOG NAME COMMAND...
     if [ "$status" -eq 0 ]; then
         say "$name: done in $((SECONDS - start)) s"
     else
-        tail -n 60 "$log"
+        tail -n 100 "$log"
         say "$name: FAILED"
     fi
     return "$status"
