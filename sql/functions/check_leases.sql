@@ -1,0 +1,15 @@
+-- pglockd.check_leases(resource, token)
+-- Purpose:    CHECK: do these tokens hold? Reads only.
+-- Returns:    item, number   those that hold, with their remaining time in ms (0 past the TTL)
+-- Tables:     lease, clock (read)
+create or replace function pglockd.check_leases(
+    p_resource text[], p_token bigint[],
+    out o_item integer[], out o_number bigint[])
+language sql
+as $$
+    select array_agg(i), array_agg(greatest(0, (l.expires_us - 1000000 - c.now_us) / 1000))
+      from (select pglockd.lease_now() as now_us) c,
+           generate_series(1, cardinality(p_resource)) i
+      join pglockd.lease l on l.resource = p_resource[i] and l.token = p_token[i]
+$$;
+comment on function pglockd.check_leases(text[], bigint[]) is 'Which of these tokens hold, and for how long yet.';

@@ -1,0 +1,17 @@
+-- pglockd.explain_lost(resource, token)
+-- Purpose:    why does this token hold no longer, since when, and who holds the resource now?
+-- Returns:    one row; reason unknown where no tombstone is left (or never was: the holder released it)
+-- Tables:     tombstone, lease (read)
+create or replace function pglockd.explain_lost(p_resource text, p_token bigint)
+returns table (reason text, lost_ms bigint, detail text, held_by text)
+language sql
+as $$
+    select coalesce(t.reason::text, 'unknown'),
+           case when t.ended_at is not null
+                then greatest(0, extract(epoch from clock_timestamp() - t.ended_at) * 1000)::bigint end,
+           t.detail,
+           (select l.owner from pglockd.lease l where l.resource = p_resource order by l.token limit 1)
+      from (select) one
+      left join pglockd.tombstone t on t.resource = p_resource and t.token = p_token
+$$;
+comment on function pglockd.explain_lost(text, bigint) is 'Why a token holds no longer, since when, and who holds now.';

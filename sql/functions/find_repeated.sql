@@ -1,0 +1,62 @@
+-- pglockd.find_repeated(instance, resource, exclusive, ttl_ms, conn, request, owner, identity, id)
+-- Purpose:    what an earlier LOCK with the same id, owner and identity left: its lease, which is
+--             renewed and now belongs to the asking connection, or its place in the queue, which the
+--             asking request takes over.
+-- Returns:    no row when there is nothing; else status a (number: token), w (number: ticket) or
+--             m (the same id was used with another resource or mode).
+-- Tables:     lease, waiter (update)
+create or replace function pglockd.find_repeated(
+    p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_conn bigint, p_request bigint,
+    p_owner text, p_identity text, p_id text)
+returns table (status "char", number bigint)
+language plpgsql
+as $$
+declare
+    v_mode constant pglockd.lock_mode := case when p_exclusive then 'exclusive' else 'shared' end;
+    v_token bigint;
+    v_now_us constant bigint := pglockd.lease_now();
+    r record;
+begin
+    for r in
+        select l.resource, l.mode, l.token from pglockd.lease l
+         where l.idempotency_key = p_id and l.owner = p_owner and l.identity = p_identity
+    loop
+        if r.resource <> p_resource or r.mode <> v_mode then
+            return query select 'm'::"char", null::bigint;
+            return;
+        end if;
+        update pglockd.lease l
+           set instance_id = p_instance, conn_id = p_conn, request_id = p_request, delivered = true,
+               ttl_ms = p_ttl_ms, expires_us = v_now_us + 1000000 + 1000 * p_ttl_ms,
+               check_us = least(l.check_us, v_now_us + 1000000 + 1000 * p_ttl_ms)
+         where l.resource = r.resource and l.token = r.token
+        returning l.token into v_token;
+        if found then
+            return query select 'a'::"char", v_token;
+            return;
+        end if;
+    end loop;
+    for r in
+        select q.resource, q.mode, q.ticket from pglockd.waiter q
+         where q.idempotency_key = p_id and q.owner = p_owner and q.identity = p_identity
+    loop
+        if r.resource <> p_resource or r.mode <> v_mode then
+            return query select 'm'::"char", null::bigint;
+            return;
+        end if;
+        if p_request is null then
+            continue;
+        end if;
+        update pglockd.waiter q
+           set instance_id = p_instance, conn_id = p_conn, request_id = p_request, ttl_ms = p_ttl_ms,
+               absent_until_us = null
+         where q.resource = r.resource and q.ticket = r.ticket;
+        if found then
+            return query select 'w'::"char", r.ticket;
+            return;
+        end if;
+    end loop;
+end
+$$;
+comment on function pglockd.find_repeated(integer, text, boolean, bigint, bigint, bigint, text, text, text) is
+    'The lease or the place in the queue that an earlier LOCK with the same id left.';

@@ -1,0 +1,46 @@
+-- pglockd.list_leases(prefix, owner, after_resource, after_token, leases_max)
+-- Purpose:    LIST: leases in the order of resource and token, a page at a time.
+-- Parameters: prefix   null for all; else that resource and all beneath it
+--             owner    null for all
+--             after_…  the last row of the page before; null for the first page
+-- Returns:    at most leases_max rows.
+-- Tables:     lease, clock (read)
+create or replace function pglockd.list_leases(
+    p_prefix text, p_owner text, p_after_resource text, p_after_token bigint, p_leases_max integer)
+returns table (resource text, token bigint, owner text, mode text, scope text, ttl_ms bigint, held_ms bigint,
+               note text, instance_id integer, conn_id bigint, granted_at text)
+language plpgsql
+as $$
+declare
+    v_now_us constant bigint := pglockd.lease_now();
+    v_after text := coalesce(p_after_resource, '');
+    v_range record;
+    v_left integer := p_leases_max;
+begin
+    -- '0' is the byte after '/': [P/, P0) is all beneath P and nothing beside it.
+    for v_range in
+        select * from (values (1, p_prefix, p_prefix || E'\x01'), (2, p_prefix || '/', p_prefix || '0')) r (part, low, high)
+         where p_prefix is not null
+        union all
+        select 1, '', null where p_prefix is null
+    loop
+        return query
+            select l.resource, l.token, l.owner, l.mode::text, l.scope::text,
+                   greatest(0, (l.expires_us - 1000000 - v_now_us) / 1000),
+                   greatest(0, extract(epoch from clock_timestamp() - l.granted_at) * 1000)::bigint,
+                   l.note, l.instance_id, l.conn_id,
+                   to_char(l.granted_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+              from pglockd.lease l
+             where l.resource >= v_range.low collate "C"
+               and (v_range.high is null or l.resource < v_range.high collate "C")
+               and (l.resource, l.token) > (v_after collate "C", coalesce(p_after_token, 0))
+               and (p_owner is null or l.owner = p_owner)
+             order by l.resource, l.token
+             limit v_left;
+        get diagnostics v_range.part = row_count;
+        v_left := v_left - v_range.part;
+        exit when v_left <= 0;
+    end loop;
+end
+$$;
+comment on function pglockd.list_leases(text, text, text, bigint, integer) is 'Leases in order, a page at a time.';

@@ -1,0 +1,71 @@
+-- pglockd.lock(resource, mode, scope, ttl, owner, note, id, slots)
+-- Purpose:    takes a lease from SQL, in the lock space of the daemons. Does not wait. The lease is
+--             there when the calling transaction commits, and outlives the session: renew or unlock it
+--             with its token. Keep that transaction short: until it ends, everybody else's requests
+--             for the resource wait for its guard.
+-- Parameters: resource  what to lock
+--             mode      exclusive or shared
+--             scope     node
+--             ttl       100 ms to 10 minutes
+--             owner     label shown to others
+--             note      free text shown to others
+--             id        1 to 64 characters: repeating the call with it gives the same lease again
+--             slots     must be null in this version
+-- Returns:    one row. status OK: token, ttl_ms. BUSY: holders. ID_MISMATCH: the id was used with
+--             other arguments.
+-- Errors:     22023 for an argument out of its range, 0A000 for one that this version does not offer,
+--             25001 outside of READ COMMITTED.
+-- Tables:     as acquire_batch
+create or replace function pglockd.lock(
+    resource text, mode text default 'exclusive', scope text default 'node', ttl interval default '30 s',
+    owner text default session_user, note text default null, id text default null, slots integer default null)
+returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set synchronous_commit = on
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_variable
+declare
+    v_ttl_ms constant bigint := (extract(epoch from lock.ttl) * 1000)::bigint;
+    v_until constant timestamptz := clock_timestamp() + interval '200 ms';
+    r record;
+begin
+    perform pglockd.check_resource(lock.resource);
+    if lock.mode is null or lock.mode not in ('exclusive', 'shared') then
+        raise exception 'mode must be exclusive or shared' using errcode = '22023';
+    elsif lock.scope is null or lock.scope not in ('node', 'tree') then
+        raise exception 'scope must be node or tree' using errcode = '22023';
+    elsif lock.scope = 'tree' or lock.slots is not null then
+        raise exception 'this version of pglockd locks single resources: scope tree and slots are not supported'
+            using errcode = '0A000';
+    elsif v_ttl_ms is null or v_ttl_ms < 100 or v_ttl_ms > 600000 then
+        raise exception 'ttl must be between 100 ms and 10 minutes' using errcode = '22023';
+    elsif length(lock.id) not between 1 and 64 then
+        raise exception 'id must have 1 to 64 characters' using errcode = '22023';
+    end if;
+    loop
+        select b.o_status[1] as status, b.o_number[1] as number, b.o_wake into r
+          from pglockd.acquire_batch(null, array[lock.resource], array[lock.mode = 'exclusive'], array[v_ttl_ms],
+                   array[false], '{}', '{}', array[coalesce(lock.owner, '')], array[lock.note],
+                   array[session_user::text],
+                   case when lock.id is null then '{}' else array[lock.id] end) b;
+        exit when r.status <> 'r' or clock_timestamp() >= v_until;
+        perform pg_sleep(0.005);
+    end loop;
+    if r.o_wake is not null then
+        perform pglockd.notify_instances(r.o_wake);
+    end if;
+    status := case r.status when 'g' then 'OK' when 'a' then 'OK' when 'm' then 'ID_MISMATCH' else 'BUSY' end;
+    if status = 'OK' then
+        token := r.number;
+        ttl_ms := v_ttl_ms;
+    elsif status = 'BUSY' then
+        holders := pglockd.holders_json(lock.resource);
+    end if;
+    return next;
+end
+$$;
+comment on function pglockd.lock(text, text, text, interval, text, text, text, integer) is
+    'Takes a lease without waiting: one row with status OK and the fencing token, or BUSY and the holders.';

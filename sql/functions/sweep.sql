@@ -1,0 +1,96 @@
+-- pglockd.sweep(leases_max, keep_ms)
+-- Purpose:    the janitor's round, bounded: removes expired leases and hands their resources over,
+--             moves check_us of those that were renewed, forgets old tombstones and places in the queue
+--             whose clients did not come back, retires dead daemons, and promotes what a lost
+--             notification or a failed guard left behind.
+-- Parameters: leases_max   leases looked at, at most
+--             keep_ms      how long the places of a dead daemon's clients are kept, in lease time
+-- Returns:    expired      leases removed
+--             more         there may be others due: call again soon
+--             instances    dead daemons retired
+--             wake         daemons with new grants
+--             pending      resources to promote
+-- Tables:     lease, waiter, instance, tombstone (delete, update), clock (read)
+create or replace function pglockd.sweep(
+    p_leases_max integer, p_keep_ms bigint,
+    out o_expired integer, out o_more boolean, out o_instances integer, out o_wake integer[], out o_pending text[])
+language plpgsql
+as $$
+#variable_conflict use_variable
+declare
+    v_now_us constant bigint := pglockd.lease_now();
+    v_due integer;
+    v_resources text[];
+    v_stale text[];
+    r record;
+begin
+    perform pglockd.require_read_committed();
+    with due as (
+        select l.resource, l.token, l.expires_us from pglockd.lease l
+         where l.check_us <= v_now_us
+         order by l.check_us
+         limit p_leases_max
+           for update skip locked
+    ), moved as (
+        update pglockd.lease l set check_us = due.expires_us
+          from due
+         where l.resource = due.resource and l.token = due.token and due.expires_us > v_now_us
+    ), gone as (
+        delete from pglockd.lease l using due
+         where l.resource = due.resource and l.token = due.token and due.expires_us <= v_now_us
+        returning l.resource, l.token, l.owner, l.identity
+    ), buried as (
+        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
+        select g.token, v_now_us, clock_timestamp(), 'expired', g.resource, g.owner, g.identity from gone g
+            on conflict do nothing
+    )
+    select (select count(*) from due), count(*), array_agg(distinct g.resource)
+           filter (where exists (select from pglockd.waiter w where w.resource = g.resource))
+      into v_due, o_expired, v_resources
+      from gone g;
+    o_more := v_due >= p_leases_max;
+
+    with stale as (
+        delete from pglockd.waiter w where w.absent_until_us <= v_now_us returning w.resource
+    )
+    select array_agg(distinct s.resource) into v_stale from stale s;
+    v_resources := v_resources || v_stale;
+    delete from pglockd.tombstone t
+     where (t.resource, t.token) in (select x.resource, x.token from pglockd.tombstone x
+                                      where x.ended_us < v_now_us - 3600000000
+                                      order by x.ended_us limit p_leases_max);
+
+    o_instances := 0;
+    for r in
+        select n.instance_id from pglockd.instance n where n.heartbeat_us < v_now_us - 5000000
+    loop
+        if pg_try_advisory_lock(1346849795, r.instance_id) then
+            select o_wake || d.o_wake, o_pending || d.o_pending into o_wake, o_pending
+              from pglockd.retire_instance(r.instance_id, p_keep_ms) d;
+            perform pg_advisory_unlock(1346849795, r.instance_id);
+            o_instances := o_instances + 1;
+        end if;
+    end loop;
+
+    -- Resources that someone waits for though nobody holds them.
+    with recursive queued as (
+        (select w.resource from pglockd.waiter w order by w.resource limit 1)
+        union all
+        select (select w.resource from pglockd.waiter w where w.resource > q.resource order by w.resource limit 1)
+          from queued q where q.resource is not null
+    )
+    select v_resources || array_agg(q.resource) into v_resources
+      from queued q
+     where q.resource is not null
+       and not exists (select from pglockd.lease l where l.resource = q.resource and l.mode = 'exclusive')
+       and (not exists (select from pglockd.lease l where l.resource = q.resource)
+            or (select w.mode from pglockd.waiter w
+                 where w.resource = q.resource and w.absent_until_us is null
+                 order by w.ticket limit 1) = 'shared');
+    if v_resources is not null then
+        select o_wake || h.o_wake, o_pending || h.o_pending into o_wake, o_pending
+          from pglockd.hand_over(null, array(select distinct u from unnest(v_resources) u)) h;
+    end if;
+end
+$$;
+comment on function pglockd.sweep(integer, bigint) is 'The janitor''s round: expired leases, stale waiters, dead daemons, forgotten resources.';

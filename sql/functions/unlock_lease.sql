@@ -1,0 +1,26 @@
+-- pglockd.unlock_lease(resource, token)
+-- Purpose:    what pglockd.unlock() does; its own function because PL/pgSQL cannot have an argument and a
+--             result column of one name.
+-- Returns:    as pglockd.unlock()
+create or replace function pglockd.unlock_lease(p_resource text, p_token bigint)
+returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
+language plpgsql
+as $$
+#variable_conflict use_variable
+declare
+    r record;
+begin
+    select b.o_status[1] as status, b.o_wake into r
+      from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text]) b;
+    if r.o_wake is not null then
+        perform pglockd.notify_instances(r.o_wake);
+    end if;
+    status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' else 'LOST' end;
+    token := p_token;
+    if status <> 'OK' then
+        holders := pglockd.holders_json(p_resource);
+    end if;
+    return next;
+end
+$$;
+comment on function pglockd.unlock_lease(text, bigint) is 'What pglockd.unlock() does.';

@@ -1,0 +1,25 @@
+-- View pglockd.locks: what is locked now, for people.
+create or replace view pglockd.locks as
+select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.identity, l.note, l.token,
+       l.granted_at,
+       clock_timestamp() - l.granted_at as held,
+       greatest(0, l.expires_us - 1000000 - c.now_us) * interval '1 microsecond' as ttl_left,
+       l.expires_us <= c.now_us as expired,
+       i.name as instance, l.conn_id
+  from pglockd.lease l
+ cross join (select pglockd.lease_now() as now_us) c
+  left join pglockd.instance i on i.instance_id = l.instance_id;
+comment on view pglockd.locks is 'What is locked now: one row for every lease.';
+comment on column pglockd.locks.resource is 'What is locked.';
+comment on column pglockd.locks.mode is 'exclusive or shared.';
+comment on column pglockd.locks.scope is 'node (the resource alone) or tree (with all beneath it).';
+comment on column pglockd.locks.owner is 'Label that the holder sent.';
+comment on column pglockd.locks.identity is 'Authenticated name of the holder; empty where nobody was authenticated.';
+comment on column pglockd.locks.note is 'Free text of the holder.';
+comment on column pglockd.locks.token is 'Fencing token.';
+comment on column pglockd.locks.granted_at is 'Wall clock of the server at the grant.';
+comment on column pglockd.locks.held is 'How long it has been held.';
+comment on column pglockd.locks.ttl_left is 'What is left of its TTL in lease time; 0 in the last second before it may be removed.';
+comment on column pglockd.locks.expired is 'It may be removed by anyone and blocks no new request.';
+comment on column pglockd.locks.instance is 'Daemon through which it was granted; null for SQL and for daemons that are gone.';
+comment on column pglockd.locks.conn_id is 'Connection of that daemon.';

@@ -1,0 +1,58 @@
+-- pglockd.withdraw_batch(instance, resource, ticket, request, keep_ms)
+-- Purpose:    takes waiters out of the queue (their wait ran out, was cancelled, or their client went
+--             away) and grants what they held up.
+-- Parameters: instance, resource, ticket, request   which waiter; request guards against one that took
+--                        the place over since
+--             keep_ms    not null: the client may come back with its id, so the place is kept for that
+--                        long in lease time and passed over meanwhile
+-- Returns:    item       position in the arrays
+--             status     g gone from the queue      k kept for its client
+--                        a already granted (number: token; now delivered, with its full TTL)
+--                        l neither: it is not in the queue any more
+--             number     see status
+--             grant_request, grant_token, wake, pending   as acquire_batch
+-- Tables:     waiter (delete, update), lease (update), clock (read)
+create or replace function pglockd.withdraw_batch(
+    p_instance integer, p_resource text[], p_ticket bigint[], p_request bigint[], p_keep_ms bigint[],
+    out o_item integer[], out o_status "char"[], out o_number bigint[],
+    out o_grant_request bigint[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
+language plpgsql
+as $$
+declare
+    v_now_us constant bigint := pglockd.lease_now();
+    v_freed text[];
+    v_token bigint;
+begin
+    for i in 1 .. cardinality(p_resource) loop
+        o_item := o_item || i;
+        v_token := null;
+        if p_keep_ms[i] is null then
+            delete from pglockd.waiter w
+             where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+               and w.instance_id = p_instance and w.request_id = p_request[i];
+        else
+            update pglockd.waiter w set absent_until_us = v_now_us + 1000 * p_keep_ms[i]
+             where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+               and w.instance_id = p_instance and w.request_id = p_request[i];
+        end if;
+        if found then
+            v_freed := v_freed || p_resource[i];
+            o_status := o_status || case when p_keep_ms[i] is null then 'g' else 'k' end::"char";
+        else
+            update pglockd.lease l
+               set delivered = true, expires_us = v_now_us + 1000000 + 1000 * l.ttl_ms
+             where l.resource = p_resource[i] and l.instance_id = p_instance and l.request_id = p_request[i]
+            returning l.token into v_token;
+            o_status := o_status || case when found then 'a' else 'l' end::"char";
+        end if;
+        o_number := o_number || v_token;
+    end loop;
+    if v_freed is not null then
+        select h.o_request, h.o_token, h.o_wake, h.o_pending
+          into o_grant_request, o_grant_token, o_wake, o_pending
+          from pglockd.hand_over(p_instance, array(select distinct f from unnest(v_freed) f)) h;
+    end if;
+end
+$$;
+comment on function pglockd.withdraw_batch(integer, text[], bigint[], bigint[], bigint[]) is
+    'Takes waiters out of the queue and grants what they held up.';

@@ -1,0 +1,24 @@
+-- Who may do what. Installed last, after every function and view.
+revoke all on all functions in schema pglockd from public;
+revoke all on all tables in schema pglockd from public;
+grant usage on schema pglockd to pglockd_service, pglockd_client, pglockd_reader, pglockd_admin;
+
+-- The daemon decides by the functions, with its own rights on the tables.
+grant execute on all functions in schema pglockd to pglockd_service;
+revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text)
+    from pglockd_service;
+grant select, insert, update, delete on pglockd.lease, pglockd.waiter, pglockd.tombstone, pglockd.instance,
+    pglockd.queue_epoch to pglockd_service;
+grant select, update on pglockd.clock to pglockd_service;
+grant usage, select on all sequences in schema pglockd to pglockd_service;
+grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info, pglockd.migration
+    to pglockd_service;
+
+-- Clients by SQL: the security definer functions and nothing else.
+grant execute on function pglockd.lock(text, text, text, interval, text, text, text, integer),
+    pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval) to pglockd_client;
+
+grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;
+grant execute on function pglockd.lease_now(), pglockd.lease_reading(bigint, bigint, timestamptz) to pglockd_reader, pglockd_admin;
+grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;
+grant execute on function pglockd.tick(interval) to pglockd_admin;

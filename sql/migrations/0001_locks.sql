@@ -1,0 +1,170 @@
+-- The lock service: the lease clock, daemon instances, leases, the queue of waiters, tombstones.
+-- Times that decide anything are readings of the lease clock in microseconds (`…_us`); times that
+-- people read are timestamps (`…_at`).
+
+create type pglockd.lock_mode as enum ('shared', 'exclusive');
+comment on type pglockd.lock_mode is 'How a lease shares its resource: any number of shared ones, or one exclusive one.';
+
+create type pglockd.lock_scope as enum ('node', 'tree');
+comment on type pglockd.lock_scope is 'What a lease covers: the resource alone (node), or the resource and all beneath it (tree).';
+
+create type pglockd.end_reason as enum ('released', 'expired', 'forced', 'connection_closed',
+    'session_closed', 'superseded', 'failover', 'unknown');
+comment on type pglockd.end_reason is 'Why a lease ended; the one list for replies, events and history.';
+
+create sequence pglockd.token_seq as bigint cache 1;
+comment on sequence pglockd.token_seq is
+    'Fencing tokens. Drawn only while the guard of the resource is held, so that the tokens of a resource grow in the order of its grants. Cache 1: a cached block would be handed out late.';
+
+create sequence pglockd.ticket_seq as bigint cache 1;
+comment on sequence pglockd.ticket_seq is 'Places in the queue: a smaller ticket is served first.';
+
+create table pglockd.clock (
+    one boolean primary key default true check (one),
+    base_us bigint not null,
+    floor_us bigint not null,
+    wall_at timestamptz not null,
+    ticks_total bigint not null default 0,
+    quiet_until_us bigint not null default 0
+) with (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+comment on table pglockd.clock is
+    'The lease clock, one row. It is advanced by the janitor''s own elapsed time and read through pglockd.lease_now(); it stands still while nobody ticks and never runs faster than real time.';
+comment on column pglockd.clock.one is 'Always true: there is one row.';
+comment on column pglockd.clock.base_us is 'Time credited by ticks, in microseconds since the clock was made.';
+comment on column pglockd.clock.floor_us is 'The highest reading at the last tick: the clock never goes back behind it.';
+comment on column pglockd.clock.wall_at is 'The server''s wall clock at the last tick; readings add at most 750 ms to base_us from it.';
+comment on column pglockd.clock.ticks_total is 'Ticks so far.';
+comment on column pglockd.clock.quiet_until_us is 'Until this reading nothing is granted: requests that may wait queue, others get BUSY with code quiet.';
+insert into pglockd.clock (base_us, floor_us, wall_at) values (0, 0, clock_timestamp());
+
+create table pglockd.instance (
+    instance_id integer generated always as identity primary key,
+    name text not null,
+    version text not null,
+    started_at timestamptz not null default clock_timestamp(),
+    heartbeat_us bigint not null,
+    heartbeat_at timestamptz not null default clock_timestamp()
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+comment on table pglockd.instance is
+    'Daemons that serve, one row each. A daemon is alive while it holds the session advisory lock (class 0x50474C03, instance_id).';
+comment on column pglockd.instance.instance_id is 'Number of the daemon; never used again.';
+comment on column pglockd.instance.name is 'Host name and process id of the daemon.';
+comment on column pglockd.instance.version is 'Program version.';
+comment on column pglockd.instance.started_at is 'When it registered.';
+comment on column pglockd.instance.heartbeat_us is 'Lease clock at its last sign of life.';
+comment on column pglockd.instance.heartbeat_at is 'Wall clock of the server at its last sign of life.';
+
+create table pglockd.lease (
+    token bigint not null,
+    expires_us bigint not null,
+    check_us bigint not null,
+    ttl_ms bigint not null,
+    granted_at timestamptz not null,
+    conn_id bigint,
+    request_id bigint,
+    instance_id integer,
+    mode pglockd.lock_mode not null,
+    scope pglockd.lock_scope not null,
+    delivered boolean not null,
+    resource text collate "C" not null,
+    owner text not null,
+    identity text not null,
+    note text,
+    idempotency_key text,
+    constraint lease_pkey primary key (resource, token)
+) with (fillfactor = 85, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.5);
+comment on table pglockd.lease is 'The locks: a row is a lease, and a resource is locked exactly while a row says so.';
+comment on column pglockd.lease.token is 'Fencing token: grows with every grant of the resource.';
+comment on column pglockd.lease.expires_us is 'Lease clock reading from which on anyone may remove the row: grant or renewal + TTL + 1 s of slack. Not indexed, so that a renewal is a HOT update.';
+comment on column pglockd.lease.check_us is 'When the janitor looks at the row next; at most expires_us once it has looked, moved at most once a TTL.';
+comment on column pglockd.lease.ttl_ms is 'The TTL that was asked for last, in milliseconds.';
+comment on column pglockd.lease.granted_at is 'Wall clock of the server at the grant.';
+comment on column pglockd.lease.conn_id is 'Connection of the daemon that asked; null for SQL.';
+comment on column pglockd.lease.request_id is 'Request of the daemon that asked: how it finds its own grant again; null for SQL.';
+comment on column pglockd.lease.instance_id is 'Daemon that asked; null for SQL.';
+comment on column pglockd.lease.mode is 'Shared or exclusive.';
+comment on column pglockd.lease.scope is 'Node or tree.';
+comment on column pglockd.lease.delivered is 'False while a grant that another daemon''s transaction made waits for its own daemon to accept it; it then has a short TTL.';
+comment on column pglockd.lease.resource is 'What is locked.';
+comment on column pglockd.lease.owner is 'Label that the client sent; decides nothing.';
+comment on column pglockd.lease.identity is 'Authenticated name; empty where nobody was authenticated.';
+comment on column pglockd.lease.note is 'Free text of the holder.';
+comment on column pglockd.lease.idempotency_key is 'The id=KEY of the LOCK, by which a repeated LOCK finds its grant.';
+create index lease_check on pglockd.lease (check_us);
+comment on index pglockd.lease_check is 'The janitor''s way to what may have expired.';
+create index lease_idempotency on pglockd.lease (idempotency_key, owner, identity) where idempotency_key is not null;
+comment on index pglockd.lease_idempotency is 'LOCK, UNLOCK and RENEW by id=KEY.';
+create index lease_undelivered on pglockd.lease (instance_id) where not delivered;
+comment on index pglockd.lease_undelivered is 'A daemon''s way to grants that other daemons made for it.';
+
+create unlogged table pglockd.waiter (
+    ticket bigint not null,
+    request_id bigint not null,
+    conn_id bigint not null,
+    ttl_ms bigint not null,
+    enqueued_at timestamptz not null,
+    absent_until_us bigint,
+    instance_id integer not null,
+    mode pglockd.lock_mode not null,
+    scope pglockd.lock_scope not null,
+    resource text collate "C" not null,
+    owner text not null,
+    identity text not null,
+    note text,
+    idempotency_key text,
+    constraint waiter_pkey primary key (resource, ticket)
+) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_vacuum_cost_delay = 0);
+comment on table pglockd.waiter is
+    'The queue: requests that wait, over all daemons, served by ticket. Unlogged: after a crash of the server the daemons put their waiters back with their old tickets.';
+comment on column pglockd.waiter.ticket is 'Place in the queue.';
+comment on column pglockd.waiter.request_id is 'Request of the daemon that waits.';
+comment on column pglockd.waiter.conn_id is 'Connection of the daemon that waits.';
+comment on column pglockd.waiter.ttl_ms is 'TTL of the lease to be granted, in milliseconds.';
+comment on column pglockd.waiter.enqueued_at is 'Wall clock of the server when it came.';
+comment on column pglockd.waiter.absent_until_us is 'Lease clock reading until which a client that went away keeps its place (it is passed over meanwhile); null while it is there.';
+comment on column pglockd.waiter.instance_id is 'Daemon whose client waits.';
+comment on column pglockd.waiter.mode is 'Shared or exclusive.';
+comment on column pglockd.waiter.scope is 'Node or tree.';
+comment on column pglockd.waiter.resource is 'What it waits for.';
+comment on column pglockd.waiter.owner is 'Label that the client sent.';
+comment on column pglockd.waiter.identity is 'Authenticated name; empty where nobody was authenticated.';
+comment on column pglockd.waiter.note is 'Free text.';
+comment on column pglockd.waiter.idempotency_key is 'The id=KEY of the LOCK, by which a client finds its place again.';
+create index waiter_idempotency on pglockd.waiter (idempotency_key, owner, identity) where idempotency_key is not null;
+comment on index pglockd.waiter_idempotency is 'LOCK by id=KEY.';
+create index waiter_instance on pglockd.waiter (instance_id);
+comment on index pglockd.waiter_instance is 'Waiters of one daemon, for the janitor.';
+
+create unlogged table pglockd.queue_epoch (
+    one boolean primary key default true check (one),
+    since_at timestamptz not null default clock_timestamp()
+);
+comment on table pglockd.queue_epoch is 'One row as long as the unlogged queue is whole. A crash of the server empties both; whoever finds the row missing opens a short quiet period, in which the daemons put their waiters back.';
+comment on column pglockd.queue_epoch.one is 'Always true: there is one row at most.';
+comment on column pglockd.queue_epoch.since_at is 'When the queue was found empty.';
+insert into pglockd.queue_epoch default values;
+
+create table pglockd.tombstone (
+    token bigint not null,
+    ended_us bigint not null,
+    ended_at timestamptz not null,
+    reason pglockd.end_reason not null,
+    resource text collate "C" not null,
+    owner text not null,
+    identity text not null,
+    detail text,
+    constraint tombstone_pkey primary key (resource, token)
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+comment on table pglockd.tombstone is 'Leases that ended against their holder''s will, kept for a while so that LOST can say why.';
+comment on column pglockd.tombstone.token is 'Fencing token of the lease.';
+comment on column pglockd.tombstone.ended_us is 'Lease clock when it ended; old rows are removed by it.';
+comment on column pglockd.tombstone.ended_at is 'Wall clock of the server when it ended.';
+comment on column pglockd.tombstone.reason is 'Why it ended.';
+comment on column pglockd.tombstone.resource is 'What was locked.';
+comment on column pglockd.tombstone.owner is 'Label of the holder.';
+comment on column pglockd.tombstone.identity is 'Authenticated name of the holder.';
+comment on column pglockd.tombstone.detail is 'Who forced it and why, where somebody did.';
+create index tombstone_ended on pglockd.tombstone (ended_us);
+comment on index pglockd.tombstone_ended is 'The janitor''s way to old rows.';
