@@ -10,7 +10,7 @@ AM_TESTS_ENVIRONMENT = \
     export CK_TAP_LOG_FILE_NAME CK_VERBOSITY SRCDIR BUILDDIR PG_BINDIR PGLOCKD PGLOCKCTL;
 
 # What a unit test links unless it says otherwise.
-program_libs = libserver.a libservice.a libpgl.a libwire.a libbase.a \
+program_libs = libserver.a libservice.a libpgl.a libconfig.a libwire.a libbase.a \
     $(LIBPQ_LIBS) $(MHD_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(EV_LIBS)
 LDADD = $(program_libs) $(CHECK_LIBS)
 
@@ -31,6 +31,25 @@ SH_LOG_DRIVER = $(LOG_DRIVER)
 AM_SH_LOG_DRIVER_FLAGS = --merge --ignore-exit
 
 TESTS += tests/run-integration.sh
+
+# C programs that test src/pg against servers of their own, below everything else.
+pg_tests = tests/integration/check_embedded tests/integration/check_migrate
+pg_test_fixture = tests/integration/pg_fixture.c tests/integration/pg_fixture.h
+pg_test_cppflags = $(AM_CPPFLAGS) $(LIBPQ_CFLAGS) $(CHECK_CFLAGS)
+pg_test_ldadd = libpgl.a libbase.a $(LIBPQ_LIBS) $(CHECK_LIBS)
+
+tests_integration_check_embedded_SOURCES = tests/integration/check_embedded.c $(pg_test_fixture)
+tests_integration_check_embedded_CPPFLAGS = $(pg_test_cppflags)
+tests_integration_check_embedded_LDADD = $(pg_test_ldadd)
+
+tests_integration_check_migrate_SOURCES = tests/integration/check_migrate.c $(pg_test_fixture)
+tests_integration_check_migrate_CPPFLAGS = $(pg_test_cppflags)
+tests_integration_check_migrate_LDADD = $(pg_test_ldadd)
+
+if HAVE_CHECK
+check_PROGRAMS += $(pg_tests)
+TESTS += $(pg_tests)
+endif
 CLEANFILES += tests/integration.xml
 
 EXTRA_DIST += \

@@ -3,5 +3,5 @@
 # bin_PROGRAMS += pglockctl
 # pglockctl_SOURCES = \
 #     src/pglockctl/main.c
-# pglockctl_LDADD = libpglockd.la libpgl.a libwire.a libbase.a \
+# pglockctl_LDADD = libpglockd.la libpgl.a libconfig.a libwire.a libbase.a \
 #     $(LIBPQ_LIBS) $(CJSON_LIBS) $(INIH_LIBS)
