@@ -11,6 +11,11 @@ libbase_a_SOURCES = \
 	src/base/list.h \
 	src/base/log.c \
 	src/base/log.h \
+	src/base/metrics.c \
+	src/base/metrics.def \
+	src/base/metrics.h \
+	src/base/metrics_process.c \
+	src/base/metrics_process.h \
 	src/base/slab.c \
 	src/base/slab.h \
 	src/base/str.h \

@@ -75,7 +75,7 @@ static int64_t open_fds_in(long first, long n, struct pollfd *fds)
  */
 static int64_t open_fds(void)
 {
-    enum { CHUNK = 256 }; /* poll() takes no more than the soft limit allows */
+    enum { CHUNK = 64 }; /* poll() takes no more than the soft limit allows */
     struct pollfd fds[CHUNK];
     struct stat st;
     long size;
