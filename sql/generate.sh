@@ -190,13 +190,17 @@ psql_install_base()
 {
     cat "$dir/roles.sql"
     echo
-    echo '\if :pglockd_missing'
-    echo '\echo creating schema pglockd'
-    echo 'begin;'
+    cat <<'END'
+\if :pglockd_missing
+\echo creating schema pglockd
+begin;
+END
     cat "$dir/bootstrap.sql"
-    echo 'commit;'
-    echo '\endif'
-    echo
+    cat <<'END'
+commit;
+\endif
+
+END
 }
 
 psql_upgrade_base()
@@ -327,7 +331,7 @@ case $mode in
     c) generate_c ;;
     install | upgrade)
         psql_head
-        psql_${mode}_base
+        "psql_${mode}_base"
         psql_check
         psql_migrations
         psql_functions

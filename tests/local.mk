@@ -46,6 +46,10 @@ tests_integration_check_migrate_SOURCES = tests/integration/check_migrate.c $(pg
 tests_integration_check_migrate_CPPFLAGS = $(pg_test_cppflags)
 tests_integration_check_migrate_LDADD = $(pg_test_ldadd)
 
+# The script that embeds the SQL files.
+TESTS += tests/unit/test_generate.sh
+EXTRA_DIST += tests/unit/test_generate.sh
+
 if HAVE_CHECK
 check_PROGRAMS += $(pg_tests)
 TESTS += $(pg_tests)

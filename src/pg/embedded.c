@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +144,15 @@ static bool open_directory(struct embedded *e, const char *dir, struct buf *err)
     if (!check_path(e->dir, err))
         return false;
     e->dir_fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    if (e->dir_fd < 0 && errno == EACCES && stat(e->dir, &st) == 0) {
+        const struct passwd *owner = getpwuid(st.st_uid);
+        buf_printf(err,
+                   "%s belongs to user %s and is closed to others: start pglockd as that user "
+                   "or as root, or choose another directory",
+                   e->dir, owner ? owner->pw_name : "(unknown)");
+        return false;
+    }
     return e->dir_fd >= 0 || fail_errno(err, "open directory", e->dir);
 }
 

@@ -113,9 +113,11 @@ void logs_put_reason(int dir_fd, int log_fd, struct buf *out)
     free_names(names, count);
     read_tail(dir_fd, START_LOG, started);
 
+    /* Only after these words is what the log holds of this start. */
+    bool redirected = strstr(started, "redirecting log output") != NULL;
     const char *line = last_fatal(started);
-    /* Only then is what the log holds of this start. */
-    if (!line && strstr(started, "redirecting log output"))
-        line = last_fatal(logged);
-    put_line(out, line ? line : last_line(started));
+    if (!line)
+        line = redirected ? last_fatal(logged) : last_line(started);
+    if (line)
+        put_line(out, line);
 }

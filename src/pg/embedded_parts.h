@@ -62,8 +62,9 @@ bool conf_write_tuned(int pgdata_fd, const char *log_dir, const struct run_as *w
 /* Removes all but the newest files of DIR/log. log_fd is that directory. */
 void logs_prune(int log_fd);
 /*
- * Appends why the server ended: the last FATAL or PANIC line of start.log in dir_fd or of the
- * newest file in log_fd, else the last line of start.log, else nothing.
+ * Appends why the server ended: the last FATAL or PANIC line of start.log in dir_fd, or of the
+ * newest file in log_fd where the server came to open it, else the last line of start.log. Nothing
+ * where they say nothing, as after a kill -9.
  */
 void logs_put_reason(int dir_fd, int log_fd, struct buf *out);
 
