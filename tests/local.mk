@@ -16,11 +16,20 @@ LDADD = $(program_libs) $(CHECK_LIBS)
 
 # --- unit tests: tests/unit/test_NAME.c becomes a program by being named here -------------------
 
-unit_tests =
+unit_tests = tests/unit/check_metrics
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
+endif
+
+# --- HTTP on a real socket; needs no PostgreSQL -------------------------------------------------
+
+http_tests = tests/integration/check_http
+
+if HAVE_CHECK
+check_PROGRAMS += $(http_tests)
+TESTS += $(http_tests)
 endif
 
 # --- tests against a real PostgreSQL; skipped where none is installed ---------------------------
