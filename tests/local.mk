@@ -14,9 +14,22 @@ program_libs = libserver.a libservice.a libpgl.a libconfig.a libwire.a libbase.a
     $(LIBPQ_LIBS) $(MHD_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(EV_LIBS)
 LDADD = $(program_libs) $(CHECK_LIBS)
 
-# --- unit tests: tests/unit/test_NAME.c becomes a program by being named here -------------------
+# --- unit tests: tests/unit/check_NAME.c becomes a program by being named here -------------------
 
-unit_tests = tests/unit/check_metrics
+unit_tests = \
+    tests/unit/check_address \
+    tests/unit/check_buf \
+    tests/unit/check_conninfo \
+    tests/unit/check_duration \
+    tests/unit/check_json \
+    tests/unit/check_line \
+    tests/unit/check_log \
+    tests/unit/check_metrics \
+    tests/unit/check_resource \
+    tests/unit/check_settings \
+    tests/unit/check_slab \
+    tests/unit/check_utf8
+EXTRA_DIST += tests/unit/unit.h
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)

@@ -9,9 +9,7 @@
 #include "wire/conninfo.h"
 #include "wire/duration.h"
 
-#ifdef HAVE_CONFIG_H
 #include "config.h"
-#endif
 
 const struct setting settings_table[SETTINGS_COUNT] = {
 #define SETTINGS_ROW(field, name, kind, def, min, max, reloadable, value, help)                    \

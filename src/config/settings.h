@@ -163,6 +163,9 @@ void settings_free(struct settings *s);
  */
 bool settings_read_dsn(const struct settings *s, struct buf *out, struct buf *err);
 
+/* Appends "from MIN to MAX" in the row's own unit (see SETTINGS_TABLE). */
+void settings_put_range(const struct setting *row, struct buf *out);
+
 /* What --help and --show-config print. Secrets are shown as "***". */
 void settings_put_help(struct buf *out);
 void settings_put_values(const struct settings *s, struct buf *out);

@@ -1,5 +1,9 @@
 #include "config/internal.h"
 
+#include <inttypes.h>
+
+#include "wire/duration.h"
+
 void setting_put_source(const struct settings *s, int i, struct buf *out)
 {
     const struct settings_source *source = &s->origin->source[i];
@@ -21,6 +25,17 @@ void setting_put_source(const struct settings *s, int i, struct buf *out)
         buf_printf(out, "option --%s", name);
         break;
     }
+}
+
+void settings_put_range(const struct setting *row, struct buf *out)
+{
+    char min[24], max[24];
+
+    if (row->kind == SETTING_DURATION)
+        buf_printf(out, "from %s to %s", duration_format(row->min, min),
+                   duration_format(row->max, max));
+    else
+        buf_printf(out, "from %" PRId64 " to %" PRId64, row->min, row->max);
 }
 
 /* Words of text in lines of at most 80 columns, each indented. */
@@ -52,6 +67,11 @@ static void put_help_row(const struct setting *row, struct buf *out)
     buf_puts(&text, row->help);
     if (row->default_text && *row->default_text)
         buf_printf(&text, " Default: %s.", row->default_text);
+    if (row->kind == SETTING_DURATION || row->kind == SETTING_SIZE) {
+        buf_puts(&text, " Accepted: ");
+        settings_put_range(row, &text);
+        buf_putc(&text, '.');
+    }
     if (row->reloadable)
         buf_puts(&text, " Reloadable.");
     put_wrapped(buf_cstr(&text), out);
@@ -60,22 +80,21 @@ static void put_help_row(const struct setting *row, struct buf *out)
 
 void settings_put_help(struct buf *out)
 {
-    buf_puts(out,
-             "Usage: pglockd --embedded DIR [--SETTING VALUE]...\n"
-             "       pglockd --dsn CONNINFO | --dsn_file PATH [--SETTING VALUE]...\n"
-             "       pglockd --help | --version | --check-config | --show-config\n"
-             "\n"
-             "Serves locks with leases and fencing tokens, kept in PostgreSQL.\n"
-             "\n"
-             "  --help          print this\n"
-             "  --version       print the version\n"
-             "  --check-config  read the configuration, say what is wrong (exit 78) or nothing is\n"
-             "  --show-config   print each setting's value, source and default\n"
-             "\n"
-             "Settings. Each may also stand in the configuration file (name = value under\n"
-             "[pglockd]) and in the environment (PGLOCKD_NAME); the command line wins over the\n"
-             "environment, the environment over the file. A list is parted by commas or given\n"
-             "several times. Reloadable settings are read again from the file on SIGHUP.\n");
+    buf_puts(out, "Usage: pglockd --embedded DIR [--SETTING VALUE]...\n"
+                  "       pglockd --dsn CONNINFO | --dsn_file PATH [--SETTING VALUE]...\n"
+                  "       pglockd --help | --version | --check-config | --show-config\n"
+                  "\n"
+                  "Serves locks with leases and fencing tokens, kept in PostgreSQL.\n"
+                  "\n"
+                  "  --help          print this\n"
+                  "  --version       print the version\n"
+                  "  --check-config  exit 0 where the configuration is valid, else 78\n"
+                  "  --show-config   print each setting's value, source and default\n"
+                  "\n"
+                  "Settings. Each may also stand in the configuration file (name = value under\n"
+                  "[pglockd]) and in the environment (PGLOCKD_NAME). The command line wins over\n"
+                  "the environment, the environment over the file. A list is parted by commas or\n"
+                  "given several times. Reloadable settings are read again on SIGHUP.\n");
     for (int i = 0; i < SETTINGS_COUNT; i++)
         put_help_row(&settings_table[i], out);
 }

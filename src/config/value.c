@@ -1,6 +1,5 @@
 #include "config/internal.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/xalloc.h"
@@ -85,15 +84,10 @@ static bool has_control(const char *text)
 
 static bool in_bounds(const struct setting *row, int64_t value, const char *what, struct buf *why)
 {
-    char min[24], max[24];
-
     if (value >= row->min && value <= row->max)
         return true;
-    if (row->kind == SETTING_DURATION)
-        buf_printf(why, "it must be from %s to %s", duration_format(row->min, min),
-                   duration_format(row->max, max));
-    else
-        buf_printf(why, "%s must be from %" PRId64 " to %" PRId64, what, row->min, row->max);
+    buf_printf(why, "%s must be ", what);
+    settings_put_range(row, why);
     return false;
 }
 
@@ -113,8 +107,8 @@ static bool parse_size(const struct setting *row, const char *text, size_t *out,
 
     for (const char *p = text; *p || p == text; p++) {
         if (*p < '0' || *p > '9') {
-            buf_printf(why, "it must be a whole number from %" PRId64 " to %" PRId64, row->min,
-                       row->max);
+            buf_puts(why, "it must be a whole number ");
+            settings_put_range(row, why);
             return false;
         }
         if (value <= row->max) /* past it the exact value does not matter */
