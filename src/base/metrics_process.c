@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -36,12 +35,11 @@ static void read_proc(const char *path, char *text, size_t size)
 static int64_t rss_bytes(void)
 {
     char text[128];
-    long long pages = 0;
+    const char *second;
 
     read_proc("/proc/self/statm", text, sizeof(text));
-    if (sscanf(text, "%*s %lld", &pages) != 1)
-        return 0;
-    return pages * sysconf(_SC_PAGESIZE);
+    second = strchr(text, ' ');
+    return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
 }
 
 /* One more than the highest descriptor that this process has ever had. */
@@ -69,24 +67,26 @@ static int64_t open_fds_in(long first, long n, struct pollfd *fds)
     return open;
 }
 
-/*
- * Linux 6.2 and later tell the number as the size of /proc/self/fd. Before that, asking poll()
- * which descriptors are invalid takes a few ms for 20000 of them; listing the directory took 20.
- */
-static int64_t open_fds(void)
+int64_t metrics_process_fds_by_poll(void)
 {
     enum { CHUNK = 64 }; /* poll() takes no more than the soft limit allows */
     struct pollfd fds[CHUNK];
-    struct stat st;
-    long size;
+    long size = fd_table_size();
     int64_t open = 0;
 
-    if (stat("/proc/self/fd", &st) == 0 && st.st_size > 0)
-        return st.st_size;
-    size = fd_table_size();
     for (long first = 0; first < size; first += CHUNK)
         open += open_fds_in(first, CHUNK, fds);
     return open;
+}
+
+/* Since Linux 6.2 the size of /proc/self/fd is their number; listing it takes 20 ms for 20000. */
+static int64_t open_fds(void)
+{
+    struct stat st;
+
+    if (stat("/proc/self/fd", &st) == 0 && st.st_size > 0)
+        return st.st_size;
+    return metrics_process_fds_by_poll();
 }
 
 static void refresh(void *arg)

@@ -159,10 +159,10 @@ static char *get(const char *path)
 
 static int status_of(const char *reply)
 {
-    int status = 0;
+    const char *prefix = "HTTP/1.1 ";
 
-    ck_assert_msg(sscanf(reply, "HTTP/1.%*1d %3d ", &status) == 1, "no HTTP reply: \"%s\"", reply);
-    return status;
+    ck_assert_msg(strncmp(reply, prefix, strlen(prefix)) == 0, "no HTTP reply: \"%s\"", reply);
+    return (int)strtol(reply + strlen(prefix), NULL, 10);
 }
 
 static const char *body_of(const char *reply)
@@ -434,7 +434,7 @@ static void flood_head(const char *before, const char *piece)
     int fd = connect_client();
 
     buf_puts(&request, before);
-    while (request.len < 16 * HTTP_HEAD_MAX)
+    while (request.len < (size_t)16 * HTTP_HEAD_MAX)
         buf_puts(&request, piece);
     send_some(fd, request.data, request.len, 300);
     ck_assert(read_to_end(fd, &reply, PATIENCE_MS));
@@ -546,6 +546,21 @@ START_TEST(each_request_has_its_own_time)
 }
 END_TEST
 
+/* Turns the loop until no request was answered for so long. */
+static void turn_until_quiet(int ms)
+{
+    int64_t answered = metric_total(M_HTTP_REQUESTS);
+    int64_t until_us = clock_mono_us() + (int64_t)ms * 1000;
+
+    while (clock_mono_us() < until_us) {
+        turn();
+        if (metric_total(M_HTTP_REQUESTS) != answered) {
+            answered = metric_total(M_HTTP_REQUESTS);
+            until_us = clock_mono_us() + (int64_t)ms * 1000;
+        }
+    }
+}
+
 /* Asks for a great deal and reads nothing: others are served, and it is closed in time. */
 START_TEST(client_that_never_reads)
 {
@@ -558,8 +573,7 @@ START_TEST(client_that_never_reads)
         buf_puts(&requests, request);
     send_some(fd, requests.data, requests.len, 100);
     expect_alive();
-    for (int64_t until_us = clock_mono_us() + 500000; clock_mono_us() < until_us;)
-        turn();
+    turn_until_quiet(400);
     /* What is answered is what the sockets' buffers hold, not what was asked. */
     ck_assert_int_lt(metric_total(M_HTTP_REQUESTS), 2000);
     ck_assert(read_to_end(fd, &reply, PATIENCE_MS));
@@ -633,6 +647,30 @@ START_TEST(address_is_told)
     ck_assert_uint_ne(http_port(http), 0);
     snprintf(expected, sizeof(expected), "127.0.0.1:%u", http_port(http));
     ck_assert_str_eq(http_address(http), expected);
+}
+END_TEST
+
+/* What is set aside for HTTP from the limit of open files is enough. */
+START_TEST(descriptors_are_accounted_for)
+{
+    int fds[HTTP_CONNECTIONS_MAX];
+    struct http_options options = options_for("127.0.0.1", 0);
+    struct buf err = {0};
+    int64_t without;
+
+    http_stop(http);
+    without = metrics_process_fds_by_poll();
+    http = http_start(loop, &options, &err);
+    ck_assert_ptr_nonnull(http);
+    for (int i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+        fds[i] = connect_client();
+        turn();
+    }
+    for (int i = 0; i < 20; i++)
+        turn();
+    ck_assert_int_eq(metrics_process_fds_by_poll() - without - HTTP_CONNECTIONS_MAX, HTTP_FDS_MAX);
+    for (int i = 0; i < HTTP_CONNECTIONS_MAX; i++)
+        close(fds[i]);
 }
 END_TEST
 
@@ -781,6 +819,7 @@ static Suite *http_suite(void)
     tcase_add_test(tc, connections_are_limited);
     tcase_add_test(tc, stop_with_open_connections);
     tcase_add_test(tc, address_is_told);
+    tcase_add_test(tc, descriptors_are_accounted_for);
     tcase_add_test(tc, port_taken);
     tcase_add_test(tc, address_of_another_machine);
     tcase_add_loop_test(tc, wildcards, 0, COUNT(wildcard_hosts));

@@ -116,7 +116,8 @@ START_TEST(cells_do_not_overlap)
         int64_t *last = metric_cell((enum metric)m, info->capacity[0] - 1, info->capacity[1] - 1) +
                         (info->width - 1);
 
-        ck_assert_int_eq(last - first + 1, info->capacity[0] * info->capacity[1] * info->width);
+        ck_assert_int_eq(last - first + 1,
+                         (int64_t)info->capacity[0] * info->capacity[1] * info->width);
         for (int64_t *cell = first; cell <= last; cell++) {
             ck_assert_int_eq(*cell, 0);
             *cell = 1;
@@ -336,6 +337,25 @@ START_TEST(process_metrics)
 }
 END_TEST
 
+/* The way for kernels before 6.2, whichever runs the test. */
+START_TEST(fds_by_poll)
+{
+    int64_t before = metrics_process_fds_by_poll();
+    int fds[300];
+
+    ck_assert_int_ge(before, 3);
+    for (int i = 0; i < 300; i++)
+        ck_assert_int_ge(fds[i] = dup(STDERR_FILENO), 0);
+    ck_assert_int_eq(metrics_process_fds_by_poll(), before + 300);
+    for (int i = 0; i < 300; i += 2)
+        close(fds[i]);
+    ck_assert_int_eq(metrics_process_fds_by_poll(), before + 150);
+    for (int i = 1; i < 300; i += 2)
+        close(fds[i]);
+    ck_assert_int_eq(metrics_process_fds_by_poll(), before);
+}
+END_TEST
+
 static bool name_ok(const char *name)
 {
     if (!islower((unsigned char)*name))
@@ -427,6 +447,7 @@ int main(void)
     tcase_add_test(tc, hostile_names_are_escaped);
     tcase_add_test(tc, hooks_run_before_each_rendering);
     tcase_add_test(tc, process_metrics);
+    tcase_add_test(tc, fds_by_poll);
     tcase_add_loop_test(tc, every_declaration_is_sound, 0, METRIC_COUNT);
     tcase_add_loop_test(tc, bucket_bounds_ascend, 0, METRIC_COUNT);
     tcase_add_test_raise_signal(tc, an_index_beyond_the_capacity_aborts, SIGABRT);
