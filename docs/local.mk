@@ -1,3 +1,3 @@
 # Documents and man pages.
 
-dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md
+dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md docs/operations.md

@@ -312,8 +312,7 @@ static bool find_programs(struct embedded *e, const char *bindir, int made, stru
         return true;
     buf_printf(err,
                "%s was made by PostgreSQL %d, and the PostgreSQL in %s is version %d: install "
-               "postgresql-%d or set pg_bindir to its programs, or move the data to a new "
-               "directory with pg_dump",
+               "postgresql-%d or set pg_bindir to its programs, or start on a new directory",
                e->dir, made, buf_cstr(&e->bindir), major, made);
     return false;
 }
