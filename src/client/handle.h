@@ -1,0 +1,57 @@
+#ifndef PGLOCKD_CLIENT_HANDLE_H
+#define PGLOCKD_CLIENT_HANDLE_H
+
+/* What the parts of the library share about a handle. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "client/address.h"
+#include "client/conn.h"
+#include "client/pglockd.h"
+#include "client/reply.h"
+
+struct keeper;
+
+struct pglockd {
+    pid_t owner; /* the process that made it */
+    char *addresses;
+    char *name;
+    struct address_list list; /* parsed when first needed */
+    size_t next;              /* the address to try first */
+    int connect_ms;
+    int request_ms;
+    struct conn conn;
+    bool connected;
+    uint64_t last_tag;
+    pglockd_event_fn *event_fn;
+    void *event_arg;
+    char code[64];
+    char error[640];
+    char bye[256]; /* the message of "* BYE", or "" */
+    struct keeper *keeper;
+};
+
+/* Forgets the last error; false (with INVALID set) when the handle belongs to another process. */
+bool handle_enter(struct pglockd *c);
+
+/* Sets the error text and returns status. */
+pglockd_status handle_fail(struct pglockd *c, pglockd_status status, const char *code,
+                           const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/*
+ * pglockd_send() that goes on to the next address while that can help: the request was surely not
+ * done, or nobody can tell and repeatable says that doing it twice is as good as once.
+ * *repeated is set when an earlier attempt may have been done.
+ */
+pglockd_status handle_ask(struct pglockd *c, const pglockd_request *r, int64_t wait_ms,
+                          bool repeatable, bool *repeated, pglockd_reply **reply);
+
+/* Gives the connection up, so that the next call begins with the next address. */
+void handle_skip_address(struct pglockd *c);
+
+/* Ends the threads and frees the keeper; NULL is fine. In a forked child it only frees. */
+void keeper_free(struct keeper *k, bool forked);
+
+#endif

@@ -1,0 +1,273 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/handle.h"
+#include "client/lease.h"
+
+enum {
+    /* How long a LOCK with an id goes on looking for a daemon after its connection broke. */
+    RETURN_WITHIN_MS = 20000,
+    RETURN_PAUSE_MAX_MS = 1000,
+};
+
+/* ---- leases ---- */
+
+pglockd_lease *pglockd_lease_adopt(const char *resource, int64_t token, int64_t ttl_ms,
+                                   int64_t deadline_us)
+{
+    pglockd_lease *l = calloc(1, sizeof(*l));
+    if (!l)
+        return NULL;
+    l->resource = strdup(resource);
+    if (!l->resource) {
+        free(l);
+        return NULL;
+    }
+    l->token = token;
+    l->ttl_ms = ttl_ms;
+    l->deadline_us = deadline_us;
+    return l;
+}
+
+void pglockd_lease_free(pglockd_lease *l)
+{
+    if (!l)
+        return;
+    free(l->resource);
+    free(l);
+}
+
+const char *pglockd_lease_resource(const pglockd_lease *l)
+{
+    return l->resource;
+}
+
+int64_t pglockd_lease_token(const pglockd_lease *l)
+{
+    return l->token;
+}
+
+int64_t pglockd_lease_ttl_ms(const pglockd_lease *l)
+{
+    return l->ttl_ms;
+}
+
+int64_t pglockd_lease_waited_ms(const pglockd_lease *l)
+{
+    return l->waited_ms;
+}
+
+int64_t pglockd_lease_deadline_us(const pglockd_lease *l)
+{
+    return l->deadline_us;
+}
+
+int pglockd_lease_is_lost(const pglockd_lease *l)
+{
+    return l->lost;
+}
+
+/* ---- LOCK ---- */
+
+/* The fields that this version of the library knows, from a caller that may know fewer. */
+static pglockd_lock_options options_of(const pglockd_lock_options *o)
+{
+    pglockd_lock_options known = PGLOCKD_LOCK_OPTIONS_INIT;
+    if (o)
+        memcpy(&known, o, o->size < sizeof(known) ? o->size : sizeof(known));
+    return known;
+}
+
+static pglockd_request *lock_request(const char *resource, const pglockd_lock_options *o,
+                                     int64_t wait_ms)
+{
+    pglockd_request *r = pglockd_request_new("LOCK");
+    pglockd_request_arg(r, resource);
+    if (o->shared)
+        pglockd_request_value(r, "mode", "shared");
+    if (o->ttl_ms > 0)
+        pglockd_request_ms(r, "ttl", o->ttl_ms);
+    if (wait_ms != 0)
+        pglockd_request_ms(r, "wait", wait_ms);
+    if (o->id)
+        pglockd_request_value(r, "id", o->id);
+    if (o->owner)
+        pglockd_request_value(r, "owner", o->owner);
+    if (o->note)
+        pglockd_request_value(r, "note", o->note);
+    return r;
+}
+
+/* The grant as a lease; NULL when the reply lacks what makes one. */
+static pglockd_lease *lease_of(const char *resource, const pglockd_reply *reply)
+{
+    int64_t token = pglockd_reply_int(reply, "token", 0);
+    int64_t ttl_ms = pglockd_reply_int(reply, "ttl_ms", 0);
+    int64_t waited_ms = pglockd_reply_int(reply, "waited_ms", 0);
+
+    if (token <= 0 || ttl_ms <= 0 || waited_ms < 0)
+        return NULL;
+    pglockd_lease *l = pglockd_lease_adopt(
+        resource, token, ttl_ms, pglockd_reply_sent_us(reply) + (waited_ms + ttl_ms) * 1000);
+    if (l)
+        l->waited_ms = waited_ms;
+    return l;
+}
+
+static void pause_ms(int ms)
+{
+    struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+    nanosleep(&ts, NULL);
+}
+
+/* What is left of the wait that began at start_us. */
+static int64_t wait_left_ms(int64_t wait_ms, int64_t start_us)
+{
+    if (wait_ms == PGLOCKD_FOREVER)
+        return wait_ms;
+    int64_t left = wait_ms - (pglockd_now_us() - start_us) / 1000;
+    return left > 0 ? left : 0;
+}
+
+static bool came_apart(const pglockd *c, pglockd_status status)
+{
+    return status == PGLOCKD_UNREACHABLE || status == PGLOCKD_UNKNOWN ||
+           (status == PGLOCKD_ERR &&
+            (strcmp(c->code, "unavailable") == 0 || strcmp(c->code, "outcome_unknown") == 0));
+}
+
+/*
+ * One LOCK, repeated with its id while daemons go and come. A caller that was never connected is
+ * told at once; one that was waiting looks for a daemon for a while.
+ */
+static pglockd_status ask_lock(pglockd *c, const char *resource, const pglockd_lock_options *o,
+                               pglockd_reply **reply)
+{
+    int64_t start_us = pglockd_now_us(), broken_us = 0;
+    bool repeated;
+    int pause = 50;
+
+    pglockd_status status = pglockd_connect(c);
+    if (status != PGLOCKD_OK)
+        return status;
+    for (;;) {
+        int64_t wait_ms = wait_left_ms(o->wait_ms, start_us), attempt_us = pglockd_now_us();
+        pglockd_request *r = lock_request(resource, o, wait_ms);
+
+        status = handle_ask(c, r, wait_ms, o->id != NULL, &repeated, reply);
+        pglockd_request_free(r);
+        if (!o->id || !came_apart(c, status))
+            return status;
+        /* An attempt that lasted was a daemon that worked: the search begins anew. */
+        int64_t now = pglockd_now_us();
+        if (!broken_us || now - attempt_us > RETURN_WITHIN_MS * INT64_C(1000))
+            broken_us = now;
+        if (now - broken_us > RETURN_WITHIN_MS * INT64_C(1000) ||
+            wait_left_ms(o->wait_ms, start_us) == 0)
+            return status;
+        pglockd_reply_free(*reply);
+        *reply = NULL;
+        pause_ms(pause);
+        pause = pause * 2 < RETURN_PAUSE_MAX_MS ? pause * 2 : RETURN_PAUSE_MAX_MS;
+    }
+}
+
+pglockd_status pglockd_lock(pglockd *c, const char *resource, const pglockd_lock_options *o,
+                            pglockd_lease **lease)
+{
+    pglockd_lock_options options = options_of(o);
+    pglockd_reply *reply = NULL;
+
+    *lease = NULL;
+    if (!handle_enter(c))
+        return PGLOCKD_INVALID;
+    if (options.wait_ms < 0 && options.wait_ms != PGLOCKD_FOREVER)
+        return handle_fail(c, PGLOCKD_INVALID, "", "a wait is not negative");
+    pglockd_status status = ask_lock(c, resource, &options, &reply);
+    if (status == PGLOCKD_OK) {
+        *lease = lease_of(resource, reply);
+        if (!*lease)
+            status = handle_fail(c, PGLOCKD_PROTOCOL, "",
+                                 "the grant has no token or no ttl_ms, or memory ran out");
+    }
+    pglockd_reply_free(reply);
+    return status;
+}
+
+/* ---- UNLOCK, RENEW, CHECK ---- */
+
+static pglockd_status ask_lease(pglockd *c, const char *verb, const pglockd_lease *l,
+                                int64_t ttl_ms, bool *repeated, pglockd_reply **reply)
+{
+    pglockd_request *r = pglockd_request_new(verb);
+    pglockd_request_arg(r, l->resource);
+    pglockd_request_int(r, "token", l->token);
+    if (ttl_ms > 0)
+        pglockd_request_ms(r, "ttl", ttl_ms);
+    *reply = NULL;
+    pglockd_status status = handle_ask(c, r, 0, true, repeated, reply);
+    pglockd_request_free(r);
+    return status;
+}
+
+pglockd_status pglockd_unlock(pglockd *c, pglockd_lease *l)
+{
+    pglockd_reply *reply;
+    bool repeated;
+
+    if (!handle_enter(c))
+        return PGLOCKD_INVALID;
+    pglockd_unkeep(c, l);
+    pglockd_status status = ask_lease(c, "UNLOCK", l, 0, &repeated, &reply);
+    /* Released: by the attempt whose reply did not arrive. */
+    if (status == PGLOCKD_LOST && repeated &&
+        strcmp(pglockd_reply_string(reply, "reason", ""), "released") == 0) {
+        c->error[0] = c->code[0] = '\0';
+        status = PGLOCKD_OK;
+    }
+    if (status == PGLOCKD_LOST)
+        l->lost = 1;
+    pglockd_reply_free(reply);
+    return status;
+}
+
+pglockd_status pglockd_renew(pglockd *c, pglockd_lease *l, int64_t ttl_ms)
+{
+    pglockd_reply *reply;
+    bool repeated;
+
+    if (!handle_enter(c))
+        return PGLOCKD_INVALID;
+    if (ttl_ms <= 0)
+        ttl_ms = l->ttl_ms;
+    pglockd_status status = ask_lease(c, "RENEW", l, ttl_ms, &repeated, &reply);
+    if (status == PGLOCKD_OK) {
+        int64_t granted_ms = pglockd_reply_int(reply, "ttl_ms", 0);
+        l->ttl_ms = ttl_ms;
+        l->deadline_us = pglockd_reply_sent_us(reply) + granted_ms * 1000;
+    } else if (status == PGLOCKD_LOST) {
+        /* Kept in code, where the caller of a background renewal finds it. */
+        snprintf(c->code, sizeof(c->code), "%s", pglockd_reply_string(reply, "reason", "unknown"));
+        l->lost = 1;
+    }
+    pglockd_reply_free(reply);
+    return status;
+}
+
+pglockd_status pglockd_check(pglockd *c, pglockd_lease *l, int64_t *ttl_ms)
+{
+    pglockd_reply *reply;
+    bool repeated;
+
+    if (!handle_enter(c))
+        return PGLOCKD_INVALID;
+    pglockd_status status = ask_lease(c, "CHECK", l, 0, &repeated, &reply);
+    if (status == PGLOCKD_OK && ttl_ms)
+        *ttl_ms = pglockd_reply_int(reply, "ttl_ms", 0);
+    if (status == PGLOCKD_LOST)
+        l->lost = 1;
+    pglockd_reply_free(reply);
+    return status;
+}
