@@ -19,8 +19,28 @@ struct settings_origin {
     struct settings_source source[SETTINGS_COUNT];
 };
 
-/* -1 when there is none. With fold_dashes "-" stands for "_". */
-int setting_find(struct str name, bool fold_dashes);
+static inline enum settings_level setting_level(const struct settings *s, int i)
+{
+    return s->origin->source[i].level;
+}
+
+/* What the command line asks for beside values. */
+enum action { ACTION_RUN, ACTION_CHECK, ACTION_SHOW, ACTION_HELP, ACTION_VERSION };
+
+/*
+ * sources.c: from each source into *s, weakest first. The defaults cannot fail; the others return
+ * false with one sentence in err.
+ */
+void sources_defaults(struct settings *s);
+bool sources_file(struct settings *s, struct buf *err);
+bool sources_environment(struct settings *s, struct buf *err);
+/*
+ * The name of the file comes before the file: with only_config nothing but config is taken from the
+ * environment and the options, and the rest of the options is only checked for its form. *action
+ * is set when an option names one; help and version end the walk.
+ */
+bool sources_config_path(struct settings *s, enum action *action, struct buf *err);
+bool sources_options(struct settings *s, enum action *action, struct buf *err);
 
 /* value.c: one value from text and back */
 

@@ -7,4 +7,5 @@ libconfig_a_SOURCES = \
 	src/config/settings.c \
 	src/config/settings.h \
 	src/config/show.c \
+	src/config/sources.c \
 	src/config/value.c

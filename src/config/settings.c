@@ -4,11 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "base/xalloc.h"
-#include "wire/conninfo.h"
-#include "wire/duration.h"
-
 #include "config.h"
 
 const struct setting settings_table[SETTINGS_COUNT] = {
@@ -25,218 +21,6 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     SETTINGS_TABLE(SETTINGS_ROW)
 #undef SETTINGS_ROW
 };
-
-/* What the command line asks for beside values. */
-enum action { ACTION_RUN, ACTION_CHECK, ACTION_SHOW, ACTION_HELP, ACTION_VERSION };
-
-static const struct {
-    const char *word;
-    enum action action;
-} actions[] = {
-    {"--check-config", ACTION_CHECK}, {"--show-config", ACTION_SHOW},
-    {"--help", ACTION_HELP},          {"-h", ACTION_HELP},
-    {"--version", ACTION_VERSION},    {"-V", ACTION_VERSION},
-};
-
-int setting_find(struct str name, bool fold_dashes)
-{
-    for (int i = 0; i < SETTINGS_COUNT; i++) {
-        const char *wanted = settings_table[i].name;
-        size_t k = 0;
-
-        while (k < name.n && wanted[k] &&
-               (name.p[k] == wanted[k] || (fold_dashes && name.p[k] == '-' && wanted[k] == '_')))
-            k++;
-        if (k == name.n && wanted[k] == '\0')
-            return i;
-    }
-    return -1;
-}
-
-static enum settings_level level_of(const struct settings *s, int i)
-{
-    return s->origin->source[i].level;
-}
-
-static bool is_list(int i)
-{
-    return settings_table[i].kind == SETTING_LISTEN || settings_table[i].kind == SETTING_NAMES;
-}
-
-/* "SOURCE: NAME VALUE: reason"; a connection string is not repeated, it may hold a password. */
-static void put_bad_value(const struct settings *s, int i, const char *text, struct str why,
-                          struct buf *err)
-{
-    setting_put_source(s, i, err);
-    buf_printf(err, ": %s", settings_table[i].name);
-    if (settings_table[i].kind != SETTING_CONNINFO)
-        buf_printf(err, " is %s", log_quote(str_of(text)));
-    buf_puts(err, ": ");
-    buf_put(err, why.p, why.n);
-}
-
-/* Lists gather the values of one source; a stronger source replaces those of a weaker one. */
-static bool assign(struct settings *s, int i, const char *text, struct settings_source source,
-                   struct buf *err)
-{
-    bool append = is_list(i) && level_of(s, i) == source.level;
-    struct buf why = {0};
-    bool ok;
-
-    s->origin->source[i] = source;
-    ok = setting_parse(s, i, text, append, &why);
-    if (!ok)
-        put_bad_value(s, i, text, buf_str(&why), err);
-    buf_free(&why);
-    return ok;
-}
-
-static void assign_defaults(struct settings *s)
-{
-    for (int i = 0; i < SETTINGS_COUNT; i++) {
-        const char *text = settings_table[i].default_text;
-        struct buf err = {0};
-
-        if (text && !assign(s, i, text, (struct settings_source){0}, &err)) {
-            log_error("bad_default", "detail=%s", log_quote(buf_str(&err)));
-            abort(); /* the table itself is wrong; a unit test loads every default */
-        }
-    }
-}
-
-struct file_context {
-    struct settings *s;
-    const char *path;
-    struct buf *err;
-};
-
-static bool assign_from_file(void *arg, const char *key, const char *value, size_t line)
-{
-    struct file_context *c = arg;
-    int i = setting_find(str_of(key), false);
-    const char *why = NULL;
-
-    if (i < 0)
-        why = "there is no such setting (pglockd --help lists them)";
-    else if (i == SETTING_INDEX_config)
-        why = "it names the file and cannot stand in it";
-    else if (!is_list(i) && level_of(c->s, i) == LEVEL_FILE)
-        why = "it is set a second time: keep one of the lines";
-    if (!why)
-        return assign(c->s, i, value, (struct settings_source){LEVEL_FILE, line}, c->err);
-    buf_printf(c->err, "%s:%zu: %s: %s", c->path, line, log_quote(str_of(key)), why);
-    return false;
-}
-
-static bool load_file(struct settings *s, struct buf *err)
-{
-    struct file_context c = {s, s->config, err};
-    bool missing;
-
-    if (settings_file_read(s->config, assign_from_file, &c, &missing, err))
-        return true;
-    if (!missing || level_of(s, SETTING_INDEX_config) != LEVEL_DEFAULT)
-        return false;
-    buf_clear(err);
-    return true;
-}
-
-static const char *environment_value(int i)
-{
-    char name[64];
-    char *p = name + snprintf(name, sizeof(name), "PGLOCKD_");
-    const char *value;
-
-    for (const char *q = settings_table[i].name; *q; q++)
-        *p++ = (char)(*q >= 'a' && *q <= 'z' ? *q - 'a' + 'A' : *q);
-    *p = '\0';
-    value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
-static bool load_environment(struct settings *s, struct buf *err)
-{
-    for (int i = 0; i < SETTINGS_COUNT; i++) {
-        const char *value = environment_value(i);
-
-        if (value && i != SETTING_INDEX_config &&
-            !assign(s, i, value, (struct settings_source){LEVEL_ENVIRONMENT, 0}, err))
-            return false;
-    }
-    return true;
-}
-
-static bool find_action(const char *word, enum action *action)
-{
-    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
-        if (strcmp(word, actions[i].word) == 0) {
-            *action = actions[i].action;
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * The option at argv[*at]; *at moves past its value. Returns the row and its value, or -1 with a
- * sentence in err.
- */
-static int read_option(const struct settings_origin *o, int *at, const char **value,
-                       struct buf *err)
-{
-    const char *word = o->argv[*at];
-    size_t n = strcspn(word, "=");
-    int i = -1;
-
-    if (strncmp(word, "--", 2) == 0)
-        i = setting_find((struct str){word + 2, n - 2}, true);
-    if (i < 0) {
-        buf_printf(err, "%s is not an option: every setting is --name value (see pglockd --help)",
-                   log_quote((struct str){word, n}));
-        return -1;
-    }
-    if (word[n] == '=') {
-        *value = word + n + 1;
-    } else if (*at + 1 < o->argc && strncmp(o->argv[*at + 1], "--", 2) != 0) {
-        *value = o->argv[++*at];
-    } else {
-        buf_printf(err, "option --%s needs a value: --%s %s", settings_table[i].name,
-                   settings_table[i].name, settings_table[i].value);
-        return -1;
-    }
-    return i;
-}
-
-static bool assign_option(struct settings *s, int i, const char *value, struct buf *err)
-{
-    if (i == SETTING_INDEX_dsn && conninfo_redact(str_of(value), NULL)) {
-        buf_puts(err, "option --dsn: the connection string holds a password, which every user of "
-                      "this machine could read: use dsn_file, a service or a password file");
-        return false;
-    }
-    return assign(s, i, value, (struct settings_source){LEVEL_OPTION, 0}, err);
-}
-
-/* Walks the command line; with only_config everything but --config and the actions is skipped. */
-static bool load_options(struct settings *s, bool only_config, enum action *action, struct buf *err)
-{
-    for (int at = 1; at < s->origin->argc; at++) {
-        const char *value = NULL;
-        int i;
-
-        if (find_action(s->origin->argv[at], action)) {
-            if (*action >= ACTION_HELP)
-                return true;
-            continue;
-        }
-        i = read_option(s->origin, &at, &value, err);
-        if (i < 0)
-            return false;
-        if (only_config == (i == SETTING_INDEX_config) && !assign_option(s, i, value, err))
-            return false;
-    }
-    return true;
-}
 
 static void put_row(const struct settings *s, int i, struct buf *out)
 {
@@ -279,13 +63,13 @@ static bool choose_database(struct settings *s, struct buf *err)
     int chosen = -1;
 
     for (int k = 0; k < ROWS; k++) {
-        if (level_of(s, rows[k]) > top)
-            top = level_of(s, rows[k]);
+        if (setting_level(s, rows[k]) > top)
+            top = setting_level(s, rows[k]);
     }
     for (int k = 0; k < ROWS; k++) {
         int i = rows[k];
 
-        if (level_of(s, i) < top) {
+        if (setting_level(s, i) < top) {
             setting_clear(s, i);
             s->origin->source[i] = (struct settings_source){0};
         } else if (top > LEVEL_DEFAULT && chosen >= 0) {
@@ -306,7 +90,7 @@ static bool choose_database(struct settings *s, struct buf *err)
 
 static void set_dependent_defaults(struct settings *s)
 {
-    if (level_of(s, SETTING_INDEX_migrate) == LEVEL_DEFAULT)
+    if (setting_level(s, SETTING_INDEX_migrate) == LEVEL_DEFAULT)
         s->migrate = s->embedded ? SETTINGS_MIGRATE_AUTO : SETTINGS_MIGRATE_CHECK;
 }
 
@@ -314,20 +98,15 @@ static void set_dependent_defaults(struct settings *s)
 static bool load_all(struct settings *s, int argc, char **argv, enum action *action,
                      struct buf *err)
 {
-    const char *config = environment_value(SETTING_INDEX_config);
-
     *s = (struct settings){.origin = xcalloc(1, sizeof(struct settings_origin))};
     s->origin->argc = argc;
     s->origin->argv = argv;
-    assign_defaults(s);
-    if (config && !assign(s, SETTING_INDEX_config, config,
-                          (struct settings_source){LEVEL_ENVIRONMENT, 0}, err))
-        return false;
-    if (!load_options(s, true, action, err))
+    sources_defaults(s);
+    if (!sources_config_path(s, action, err))
         return false;
     if (*action >= ACTION_HELP)
         return true;
-    if (!load_file(s, err) || !load_environment(s, err) || !load_options(s, false, action, err) ||
+    if (!sources_file(s, err) || !sources_environment(s, err) || !sources_options(s, action, err) ||
         !choose_database(s, err) || !check_relations(s, err))
         return false;
     set_dependent_defaults(s);
@@ -386,7 +165,7 @@ enum settings_result settings_load(struct settings *s, int argc, char **argv, st
     return SETTINGS_EXIT_OK;
 }
 
-/* Which rows must stay as they are for this process is in their table row. */
+/* Exchanges the settings that are not reloadable, with their sources. */
 static void swap_fixed_rows(struct settings *a, struct settings *b)
 {
     for (int i = 0; i < SETTINGS_COUNT; i++) {

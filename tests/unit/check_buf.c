@@ -84,18 +84,18 @@ START_TEST(printf_of_every_length)
 {
     char want[400];
 
-    for (int n = 0; n < 300; n++) {
+    for (size_t n = 0; n < 300; n++) {
         struct buf b = {0};
 
-        memset(want, 'z', (size_t)n);
+        memset(want, 'z', n);
         want[n] = '\0';
         buf_puts(&b, "ab");
         buf_printf(&b, "%s", want);
-        ck_assert_uint_eq(b.len, (size_t)n + 2);
+        ck_assert_uint_eq(b.len, n + 2);
         buf_printf(&b, "%s|%d", want, -7);
-        ck_assert_uint_eq(b.len, (size_t)n * 2 + 5);
+        ck_assert_uint_eq(b.len, n * 2 + 5);
         ck_assert_mem_eq(b.data, "ab", 2);
-        ck_assert_mem_eq(b.data + 2, want, (size_t)n);
+        ck_assert_mem_eq(b.data + 2, want, n);
         ck_assert_str_eq(buf_cstr(&b) + 2 + 2 * n, "|-7");
         buf_free(&b);
     }
