@@ -79,6 +79,7 @@ endif
 CLEANFILES += tests/integration.xml
 
 EXTRA_DIST += \
+    tests/.clang-tidy \
     tests/run-integration.sh \
     tests/pytest.ini \
     tests/tap_plugin.py
