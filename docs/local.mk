@@ -1,3 +1,4 @@
 # Documents and man pages.
 
 dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md docs/operations.md
+dist_man_MANS += docs/man/pglockd.ini.5
