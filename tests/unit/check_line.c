@@ -162,6 +162,8 @@ START_TEST(bad)
         {STR_LIT("LOCK \"\\ud83d\\u0041\""), "surrogate"},
         {STR_LIT("LOCK \"\\ud83d\\ud83d\""), "surrogate"},
         {STR_LIT("LOCK \"\\udd12\""), "surrogate"},
+        {STR_LIT("LOCK \"\\ud83d\\ue000\""), "surrogate"},
+        {STR_LIT("LOCK \"\\ud83d\\udbff\""), "surrogate"},
         {STR_LIT("LOCK \"\\ud83d\\u00\""), "four hexadecimal"},
         /* pairs */
         {STR_LIT("LOCK =x"), "put the word into quotes"},

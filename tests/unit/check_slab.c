@@ -79,6 +79,9 @@ START_TEST(ids_never_given_out)
     ck_assert_ptr_null(slab_get(&s, id + (UINT64_C(2) << 32)));
     ck_assert_int_eq(slab_free(&s, id + 1), -1);
     ck_assert_uint_eq(s.live, 1);
+    slab_free(&s, id);
+    ck_assert_ptr_null(slab_get(&s, id + (UINT64_C(1) << 32))); /* the generation of a free slot */
+    ck_assert_int_eq(slab_free(&s, id + (UINT64_C(1) << 32)), -1);
     slab_free_all(&s);
 }
 END_TEST
