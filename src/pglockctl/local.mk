@@ -1,7 +1,37 @@
-# pglockctl: one file a command.
+# pglockctl: one file a command; the rest is what they share.
+bin_PROGRAMS += pglockctl
+pglockctl_parts = \
+    src/pglockctl/ask.c \
+    src/pglockctl/bench.c \
+    src/pglockctl/bench_engine.c \
+    src/pglockctl/bench_engine.h \
+    src/pglockctl/check.c \
+    src/pglockctl/ctl.h \
+    src/pglockctl/fields.c \
+    src/pglockctl/fields.h \
+    src/pglockctl/hist.c \
+    src/pglockctl/hist.h \
+    src/pglockctl/info.c \
+    src/pglockctl/lock.c \
+    src/pglockctl/ls.c \
+    src/pglockctl/migrate.c \
+    src/pglockctl/options.c \
+    src/pglockctl/options.h \
+    src/pglockctl/proc_cpu.c \
+    src/pglockctl/proc_cpu.h \
+    src/pglockctl/renew.c \
+    src/pglockctl/run.c \
+    src/pglockctl/stats.c \
+    src/pglockctl/text.c \
+    src/pglockctl/text.h \
+    src/pglockctl/unlock.c \
+    src/pglockctl/words.c
 
-# bin_PROGRAMS += pglockctl
-# pglockctl_SOURCES = \
-#     src/pglockctl/main.c
-# pglockctl_LDADD = libpglockd.la libpgl.a libconfig.a libwire.a libbase.a \
-#     $(LIBPQ_LIBS) $(CJSON_LIBS) $(INIH_LIBS)
+pglockctl_SOURCES = src/pglockctl/main.c
+pglockctl_LDADD = libctl.a libpglockd.la libpgl.a libconfig.a libwire.a libbase.a \
+    $(LIBPQ_LIBS) $(CJSON_LIBS) $(INIH_LIBS) -lm
+
+# For the unit tests too.
+noinst_LIBRARIES += libctl.a
+libctl_a_SOURCES = $(pglockctl_parts)
+libctl_a_CFLAGS = $(AM_CFLAGS) $(CJSON_CFLAGS) -pthread

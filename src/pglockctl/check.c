@@ -1,0 +1,27 @@
+#include <stdio.h>
+
+#include "pglockctl/ctl.h"
+#include "pglockctl/text.h"
+
+static int check_main(struct ctl *ctl, const struct opt_words *words)
+{
+    pglockd_reply *reply;
+    struct buf out = {0};
+    int status = ctl_ask(ctl, "CHECK", words, &reply);
+
+    if (status == CTL_OK && !ctl->json) {
+        buf_puts(&out, "held, expires in ");
+        text_put_duration(&out, pglockd_reply_int(reply, "ttl_ms", 0));
+        puts(buf_cstr(&out));
+    }
+    buf_free(&out);
+    pglockd_reply_free(reply);
+    return status;
+}
+
+const struct command command_check = {
+    .name = "check",
+    .synopsis = "RESOURCE token=T",
+    .summary = "Ask whether a token still holds its lock",
+    .main = check_main,
+};

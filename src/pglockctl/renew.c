@@ -1,0 +1,13 @@
+#include "pglockctl/ctl.h"
+
+static int renew_main(struct ctl *ctl, const struct opt_words *words)
+{
+    return ctl_ask_quietly(ctl, "RENEW", words);
+}
+
+const struct command command_renew = {
+    .name = "renew",
+    .synopsis = "RESOURCE token=T [ttl=30s]",
+    .summary = "Set the remaining time of a lock",
+    .main = renew_main,
+};

@@ -1,0 +1,140 @@
+#include "pglockctl/text.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#include "base/codepoint.h"
+#include "base/xalloc.h"
+
+/* Characters that move the cursor, hide text or change the order in which it is read. */
+static bool is_harmful(uint32_t cp)
+{
+    return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x061c || cp == 0x200e || cp == 0x200f ||
+           (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) || cp == 0xfeff ||
+           (cp >= 0xe0000 && cp <= 0xe007f);
+}
+
+void text_put_safe(struct buf *out, const char *s)
+{
+    for (size_t left = strlen(s); left > 0;) {
+        uint32_t cp = 0;
+        size_t n = codepoint_decode(s, left, &cp);
+
+        if (n == 0) {
+            buf_printf(out, "\\x%02x", (unsigned char)*s);
+            n = 1;
+        } else if (!is_harmful(cp)) {
+            buf_put(out, s, n);
+        } else if (cp < 0x80) {
+            buf_printf(out, "\\x%02x", (unsigned)cp);
+        } else {
+            buf_printf(out, "\\u{%x}", (unsigned)cp);
+        }
+        s += n;
+        left -= n;
+    }
+}
+
+/* Columns that a terminal gives to s; unknown characters count as one. */
+static size_t display_width(const char *s)
+{
+    size_t width = 0;
+    for (size_t left = strlen(s); left > 0;) {
+        uint32_t cp = 0;
+        size_t n = codepoint_decode(s, left, &cp);
+        int w = n ? wcwidth((wchar_t)cp) : 1;
+
+        width += w < 0 ? 1 : (size_t)w;
+        s += n ? n : 1;
+        left -= n ? n : 1;
+    }
+    return width;
+}
+
+void text_put_duration(struct buf *out, int64_t ms)
+{
+    int64_t s = ms / 1000;
+
+    if (ms < 0)
+        buf_puts(out, "-");
+    else if (ms < 1000)
+        buf_printf(out, "%" PRId64 "ms", ms);
+    else if (s < 60)
+        buf_printf(out, "%" PRId64 ".%" PRId64 "s", s, ms % 1000 / 100);
+    else if (s < 3600)
+        buf_printf(out, "%" PRId64 "m%02" PRId64 "s", s / 60, s % 60);
+    else if (s < 86400)
+        buf_printf(out, "%" PRId64 "h%02" PRId64 "m", s / 3600, s / 60 % 60);
+    else
+        buf_printf(out, "%" PRId64 "d%02" PRId64 "h", s / 86400, s / 3600 % 24);
+}
+
+static void add_cell(struct table *t, char *cell)
+{
+    if (t->ncells == t->cap) {
+        t->cap = t->cap ? t->cap * 2 : 64;
+        t->cells = xrealloc(t->cells, t->cap * sizeof(*t->cells));
+    }
+    t->cells[t->ncells++] = cell;
+}
+
+void table_add(struct table *t, const char *s)
+{
+    struct buf b = {0};
+
+    text_put_safe(&b, s && *s ? s : "-");
+    add_cell(t, xstrdup(buf_cstr(&b)));
+    buf_free(&b);
+}
+
+void table_add_duration(struct table *t, int64_t ms)
+{
+    struct buf b = {0};
+
+    text_put_duration(&b, ms);
+    add_cell(t, xstrdup(buf_cstr(&b)));
+    buf_free(&b);
+}
+
+void table_add_int(struct table *t, int64_t n)
+{
+    struct buf b = {0};
+
+    buf_put_int(&b, n);
+    add_cell(t, xstrdup(buf_cstr(&b)));
+    buf_free(&b);
+}
+
+void table_put(const struct table *t, const char *indent, struct buf *out)
+{
+    size_t *width = xcalloc(t->ncols, sizeof(*width));
+
+    for (size_t i = 0; i < t->ncells; i++) {
+        size_t w = display_width(t->cells[i]);
+        if (w > width[i % t->ncols])
+            width[i % t->ncols] = w;
+    }
+    for (size_t i = 0; i < t->ncells; i++) {
+        size_t col = i % t->ncols;
+        if (col == 0)
+            buf_puts(out, indent);
+        buf_puts(out, t->cells[i]);
+        if (col + 1 == t->ncols)
+            buf_putc(out, '\n');
+        else
+            for (size_t w = display_width(t->cells[i]); w < width[col] + 2; w++)
+                buf_putc(out, ' ');
+    }
+    free(width);
+}
+
+void table_free(struct table *t)
+{
+    for (size_t i = 0; i < t->ncells; i++)
+        free(t->cells[i]);
+    free(t->cells);
+    *t = (struct table){.ncols = t->ncols};
+}

@@ -1,0 +1,13 @@
+#include "pglockctl/ctl.h"
+
+static int unlock_main(struct ctl *ctl, const struct opt_words *words)
+{
+    return ctl_ask_quietly(ctl, "UNLOCK", words);
+}
+
+const struct command command_unlock = {
+    .name = "unlock",
+    .synopsis = "RESOURCE token=T",
+    .summary = "Release a lock",
+    .main = unlock_main,
+};

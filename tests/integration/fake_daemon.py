@@ -1,0 +1,227 @@
+"""A daemon in memory that can be made to misbehave: what no real daemon does on demand.
+
+It speaks enough of the line protocol for the client library and pglockctl. Its faults are switched
+on while it runs: silent (reads on, answers nothing), mangle (a function over each reply line),
+refuse (closes new connections), forced (tokens that are lost).
+"""
+import asyncio
+import json
+import shlex
+import threading
+import time
+
+
+def words_of(line):
+    """Words of a request; a quoted word or value loses its quotes, as shlex does it for plain text."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split = True
+    lexer.quotes = '"'
+    lexer.escape = "\\"
+    lexer.commenters = ""
+    return list(lexer)
+
+
+class Lock:
+    def __init__(self, token, mode, owner, note, ttl_ms):
+        self.token, self.mode, self.owner, self.note = token, mode, owner, note
+        self.ttl_ms = ttl_ms
+        self.since = time.monotonic()
+        self.renew(ttl_ms)
+
+    def renew(self, ttl_ms):
+        self.ttl_ms = ttl_ms
+        self.expires = time.monotonic() + ttl_ms / 1000
+
+
+def milliseconds(text):
+    units = {"ms": 1, "s": 1000, "m": 60000, "h": 3600000}
+    if text == "inf":
+        return None
+    number = text.rstrip("msh")
+    return int(number) * units[text[len(number):]]
+
+
+class FakeDaemon:
+    """Use as a context manager; `address` is where it listens."""
+
+    def __init__(self, path=None):
+        self.path = path
+        self.silent = self.refuse = False
+        self.mangle = None
+        self.forced = set()
+        self.requests = []  # (verb, arguments, keys) in the order of arrival
+        self.held = {}
+        self.token = 100
+        self.writers = set()
+        self.loop = asyncio.new_event_loop()
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.ready.wait(5)
+        return self
+
+    def __exit__(self, *_):
+        self.loop.call_soon_threadsafe(self.stop.set)
+        self.thread.join(5)
+
+    def serve(self):
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(self.main())
+
+    async def main(self):
+        self.stop = asyncio.Event()
+        if self.path:
+            server = await asyncio.start_unix_server(self.client, self.path)
+            self.address = f"unix:{self.path}"
+        else:
+            server = await asyncio.start_server(self.client, "127.0.0.1", 0)
+            self.address = "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        self.ready.set()
+        await self.stop.wait()
+        server.close()
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    def drop_all(self, bye=None):
+        """Closes every connection, after a farewell if one is given."""
+        def close():
+            for writer in list(self.writers):
+                if bye:
+                    writer.write(("* BYE " + json.dumps(bye) + "\n").encode())
+                writer.close()
+        self.loop.call_soon_threadsafe(close)
+
+    def send_event(self, event):
+        line = ("* EVENT " + json.dumps(event) + "\n").encode()
+        def send():
+            for writer in self.writers:
+                writer.write(line)
+        self.loop.call_soon_threadsafe(send)
+
+    async def client(self, reader, writer):
+        if self.refuse:
+            writer.close()
+            return
+        self.writers.add(writer)
+        tasks = []
+        try:
+            while line := await reader.readline():
+                tasks.append(asyncio.ensure_future(self.answer(line.decode().rstrip("\n"), writer)))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self.writers.discard(writer)
+            for task in tasks:
+                task.cancel()
+            writer.close()
+
+    async def answer(self, line, writer):
+        if self.silent:
+            return
+        tag, words = "", words_of(line)
+        if words[0].startswith("@"):
+            tag = words.pop(0) + " "
+        verb, keys, args = words[0].upper(), {}, []
+        for word in words[1:]:
+            key, is_pair, value = word.partition("=")
+            if is_pair and key.isalpha():
+                keys[key] = value
+            else:
+                args.append(word)
+        self.requests.append((verb, args, keys))
+        status, body = await getattr(self, "do_" + verb.lower())(*args, **keys)
+        reply = f"{tag}{status} {json.dumps(body)}\n"
+        if self.mangle:
+            reply = self.mangle(reply)
+        if reply and not self.silent:
+            writer.write(reply.encode())
+
+    # ---- verbs ----
+
+    async def do_hello(self, **_):
+        return "OK", {"server": "pglockd", "protocol": 1, "line_max": 65536}
+
+    async def do_ping(self):
+        return "OK", {}
+
+    async def do_stats(self):
+        return "OK", {"version": "fake", "connections": {"now": 1, "max": 2 ** 53 - 1}}
+
+    def holders(self, resource):
+        now = time.monotonic()
+        live = [l for l in self.held.get(resource, []) if l.expires > now]
+        self.held[resource] = live
+        return live
+
+    def describe(self, resource, lock):
+        now = time.monotonic()
+        return {"resource": resource, "owner": lock.owner, "mode": lock.mode, "scope": "node",
+                "held_ms": int((now - lock.since) * 1000), "note": lock.note,
+                "ttl_ms": int((lock.expires - now) * 1000)}
+
+    async def do_lock(self, resource, mode="exclusive", ttl="30s", wait="0s", owner="", note="",
+                      id=None):
+        start, wait_ms = time.monotonic(), milliseconds(wait)
+        while True:
+            held = self.holders(resource)
+            if all(l.mode == mode == "shared" for l in held):
+                break
+            if wait_ms is not None and (time.monotonic() - start) * 1000 >= wait_ms:
+                what = "TIMEOUT" if wait_ms else "BUSY"
+                return what, {"code": what.lower(), "message": f"{resource} is held",
+                              "resource": resource,
+                              "holders": [self.describe(resource, l) for l in held]}
+            await asyncio.sleep(0.005)
+        self.token += 1
+        self.held[resource].append(Lock(self.token, mode, owner, note, milliseconds(ttl)))
+        return "OK", {"resource": resource, "token": self.token, "ttl_ms": milliseconds(ttl),
+                      "waited_ms": int((time.monotonic() - start) * 1000)}
+
+    def find(self, resource, token):
+        if int(token) in self.forced:
+            return None
+        return next((l for l in self.holders(resource) if l.token == int(token)), None)
+
+    def lost(self, token):
+        reason = "forced" if int(token) in self.forced else "expired"
+        return "LOST", {"code": "lost", "message": "the lock is lost", "reason": reason}
+
+    async def do_unlock(self, resource, token):
+        lock = self.find(resource, token)
+        if not lock:
+            return self.lost(token)
+        self.held[resource].remove(lock)
+        return "OK", {"held_ms": int((time.monotonic() - lock.since) * 1000)}
+
+    async def do_renew(self, resource, token, ttl="30s"):
+        lock = self.find(resource, token)
+        if not lock:
+            return self.lost(token)
+        lock.renew(milliseconds(ttl))
+        return "OK", {"ttl_ms": lock.ttl_ms}
+
+    async def do_check(self, resource, token):
+        lock = self.find(resource, token)
+        if not lock:
+            return self.lost(token)
+        return "OK", {"ttl_ms": int((lock.expires - time.monotonic()) * 1000)}
+
+    async def do_info(self, *resources):
+        return "OK", {"resources": [
+            {"resource": r, "queue": [],
+             "holders": [self.describe(r, l) for l in self.holders(r)]} for r in resources]}
+
+    async def do_list(self, prefix="", limit="100", after=""):
+        names = sorted(r for r in self.held if r.startswith(prefix) and r > after)
+        page = names[:int(limit)]
+        locks = [self.describe(r, l) for r in page for l in self.holders(r)]
+        return "OK", {"locks": locks, "next": page[-1] if len(page) < len(names) else None}
+
+
+if __name__ == "__main__":
+    with FakeDaemon() as fake:
+        print(fake.address, flush=True)
+        threading.Event().wait()
