@@ -80,6 +80,15 @@ CLEANFILES += tests/integration.xml
 
 EXTRA_DIST += \
     tests/.clang-tidy \
+    tests/installcheck.sh \
     tests/run-integration.sh \
     tests/pytest.ini \
     tests/tap_plugin.py
+
+# --- what was installed -------------------------------------------------------------------------
+
+# The example needs the sanitizer's flags to link against a sanitized library.
+installcheck-local:
+	CC='$(CC) $(SANITIZE_CFLAGS)' SRCDIR='$(abs_top_srcdir)' DESTDIR='$(DESTDIR)' \
+	    VERSION='$(VERSION)' bindir='$(bindir)' libdir='$(libdir)' sqldir='$(sqldir)' \
+	    $(SHELL) $(srcdir)/tests/installcheck.sh

@@ -233,7 +233,7 @@ static int cluster_major(const struct embedded *e)
         return 0;
     ssize_t n = read(fd, text, sizeof(text) - 1);
     close(fd);
-    return n > 0 ? atoi(text) : 0;
+    return n > 0 ? (int)strtol(text, NULL, 10) : 0;
 }
 
 static int open_start_log(const struct embedded *e)
@@ -364,7 +364,7 @@ static pid_t read_pid_file(const struct embedded *e, bool *ready)
         if ((line = strchr(line, '\n')))
             line++;
     *ready = line && strncmp(line, "ready", 5) == 0;
-    return (pid_t)atoi(text);
+    return (pid_t)strtol(text, NULL, 10);
 }
 
 /* Is that process a server on our pgdata? A server's working directory is its data directory. */

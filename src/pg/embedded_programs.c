@@ -110,7 +110,7 @@ static bool find_major(const char *dir, const struct run_as *who, int *major, st
     snprintf(postgres, sizeof(postgres), "%s/postgres", dir);
     bool ok = read_version(postgres, who, said, sizeof(said));
     const char *number = strstr(said, "(PostgreSQL) ");
-    *major = ok && number ? atoi(number + strlen("(PostgreSQL) ")) : 0;
+    *major = ok && number ? (int)strtol(number + strlen("(PostgreSQL) "), NULL, 10) : 0;
     if (*major >= MAJOR_MIN)
         return true;
     if (*major > 0)

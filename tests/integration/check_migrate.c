@@ -570,14 +570,14 @@ END_TEST
 /* What the build embedded is what the files say, byte for byte. */
 START_TEST(files_are_embedded_as_they_are)
 {
-    const struct sql_file *file = &sql_embedded.migrations[0];
     const char *srcdir = getenv("SRCDIR");
     char path[4096];
     ck_assert_uint_ge(sql_embedded.n_migrations, 1);
     for (size_t i = 0; i < sql_embedded.n_migrations + sql_embedded.n_functions; i++) {
         bool function = i >= sql_embedded.n_migrations;
-        file = function ? &sql_embedded.functions[i - sql_embedded.n_migrations]
-                        : &sql_embedded.migrations[i];
+        const struct sql_file *file = function
+                                          ? &sql_embedded.functions[i - sql_embedded.n_migrations]
+                                          : &sql_embedded.migrations[i];
         snprintf(path, sizeof(path), "%s/sql/%s/%s", srcdir ? srcdir : ".",
                  function ? "functions" : "migrations", file->name);
         FILE *f = fopen(path, "r");
