@@ -10,6 +10,6 @@ include src/client/local.mk
 include src/pglockctl/local.mk
 
 # The daemon: start and stop order, nothing else.
-# bin_PROGRAMS += pglockd
-# pglockd_SOURCES = src/pglockd.c
-# pglockd_LDADD = $(program_libs)
+bin_PROGRAMS += pglockd
+pglockd_SOURCES = src/pglockd.c
+pglockd_LDADD = $(program_libs)

@@ -37,7 +37,7 @@ begin
     end if;
     select h.o_wake into r from pglockd.hand_over(null, array[p_resource]) h;
     if r.o_wake is not null then
-        perform pglockd.notify_instances(r.o_wake);
+        perform pglockd.notify_instances(r.o_wake::bigint[]);
     end if;
 end
 $$;

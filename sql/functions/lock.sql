@@ -55,7 +55,7 @@ begin
         perform pg_sleep(0.005);
     end loop;
     if r.o_wake is not null then
-        perform pglockd.notify_instances(r.o_wake);
+        perform pglockd.notify_instances(r.o_wake::bigint[]);
     end if;
     status := case r.status when 'g' then 'OK' when 'a' then 'OK' when 'm' then 'ID_MISMATCH' else 'BUSY' end;
     if status = 'OK' then

@@ -13,7 +13,7 @@ begin
     select b.o_status[1] as status, b.o_wake into r
       from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text]) b;
     if r.o_wake is not null then
-        perform pglockd.notify_instances(r.o_wake);
+        perform pglockd.notify_instances(r.o_wake::bigint[]);
     end if;
     status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' else 'LOST' end;
     token := p_token;

@@ -3,7 +3,17 @@
 noinst_LIBRARIES += libserver.a
 libserver_a_CPPFLAGS = $(AM_CPPFLAGS) $(MHD_CFLAGS)
 libserver_a_SOURCES = \
+	src/server/args.c \
+	src/server/connection.c \
 	src/server/http.c \
 	src/server/http.h \
+	src/server/internal.h \
+	src/server/listener.c \
+	src/server/lock_verbs.c \
 	src/server/loop_lag.c \
-	src/server/loop_lag.h
+	src/server/loop_lag.h \
+	src/server/query_verbs.c \
+	src/server/request.c \
+	src/server/server.c \
+	src/server/server.h \
+	src/server/verbs.c

@@ -1,0 +1,501 @@
+#include "pg/lane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/xalloc.h"
+#include "pg/advisory.h"
+#include "pg/array.h"
+#include "pg/sqlstate.h"
+
+enum {
+    /*
+     * Distinct resources in one batch: each takes an advisory lock, and PostgreSQL's default lock
+     * table (64 locks for each of 100 connections) is shared by everybody on the server.
+     */
+    GUARDS_MAX = 512,
+    OLD_SESSION_RETRY_MS = 50, /* between looks whether the lane's old session has ended */
+    PAUSE_MS = 100,            /* after a batch that the server could not serve */
+};
+
+enum lane_state {
+    LANE_DOWN,
+    LANE_CLAIMING, /* the old session of this lane must end first */
+    LANE_ASKING,   /* what became of the batch that was in flight? */
+    LANE_READY,
+};
+
+enum batch_end { BATCH_COMMITTED, BATCH_REFUSED, BATCH_LOST };
+
+struct lane {
+    struct lane_options o;
+    struct link *link;
+    enum lane_state state;
+    struct list queue;
+    size_t queued;
+    struct batch batch; /* in flight */
+    int64_t sent_us;    /* 0: no batch is in flight */
+    bool malformed;     /* a row of this batch could not be read */
+    struct batch_news news;
+    bool claimed; /* the answer to the last claim */
+    enum op_kind calls[OP_KINDS];
+    size_t share; /* operations in the next batch at most: halved while the server refuses */
+    struct list in_doubt; /* acquires of a lost batch, until the answer of find_grants */
+    struct link_params params;
+    ev_prepare before_sleep;
+    ev_timer pause;
+    char label[16];
+};
+
+static const char session_sql[] =
+    "set search_path = pg_catalog, pg_temp; set default_transaction_isolation = 'read committed';"
+    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;"
+    "set enable_hashjoin = off; set enable_mergejoin = off; set jit = off;"
+    "set synchronous_commit = on; set lock_timeout = '1s'; set idle_in_transaction_session_timeout "
+    "= "
+    "'10s'; set client_min_messages = warning";
+
+static const struct link_statement claim_statement = {"claim", "select pglockd.claim_lane($1)",
+                                                      true};
+static const struct link_statement find_statement = {
+    "find", "select o_item, o_token from pglockd.find_grants($1, $2, $3)", false};
+
+/* --- answers --- */
+
+static void finish(struct op *op, enum op_status status)
+{
+    list_remove(&op->link);
+    op->place = OP_IDLE;
+    op->status = status;
+    op->done(op);
+}
+
+static void requeue(struct lane *lane, struct op *op)
+{
+    list_remove(&op->link);
+    op->place = OP_QUEUED;
+    list_append(&lane->queue, &op->link);
+    lane->queued++;
+}
+
+static void put_back(struct lane *lane)
+{
+    for (int k = 0; k < OP_KINDS; k++)
+        list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->place = OP_QUEUED;
+    lane->queued += lane->batch.count;
+    batch_return(&lane->batch, &lane->queue);
+}
+
+static void finish_all(struct lane *lane)
+{
+    struct list done;
+    list_init(&done);
+    for (int k = 0; k < OP_KINDS; k++) {
+        list_splice(&done, &lane->batch.ops[k]);
+        lane->batch.counts[k] = 0;
+    }
+    lane->batch.count = 0;
+    lane->sent_us = 0;
+    while (!list_empty(&done)) {
+        struct op *op = list_first(&done, struct op, link);
+        enum op_status status = op->status;
+        /* A release or renewal that was sent twice may have been done by the first one. */
+        if (status == OP_LOST && op->was_unknown)
+            status = OP_UNKNOWN;
+        finish(op, status);
+    }
+}
+
+/* --- sending --- */
+
+static void on_rows(void *arg, int call, const struct link_rows *rows)
+{
+    struct lane *lane = arg;
+    if (!batch_answer(&lane->batch, lane->calls[call], rows, &lane->news))
+        lane->malformed = true;
+}
+
+/* The server refused the whole batch: nothing of it was done. */
+static void refused(struct lane *lane, const struct link_outcome *outcome)
+{
+    enum sqlstate_meaning meaning = sqlstate_meaning(outcome->sqlstate);
+    size_t count = lane->batch.count;
+    metric_add1(M_BATCHES, BATCH_REFUSED, 1);
+    log_warn("batch_refused", "lane=%d sqlstate=%s requests=%zu message=%s", lane->o.number,
+             outcome->sqlstate, count, log_quote(str_of(outcome->message)));
+    lane->sent_us = 0;
+    if (count == 1 && meaning == SQLSTATE_BUG) {
+        for (int k = 0; k < OP_KINDS; k++)
+            list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->status =
+                OP_FAILED;
+        finish_all(lane);
+        return;
+    }
+    put_back(lane);
+    lane->share = count > 1 ? count / 2 : 1;
+    if (meaning != SQLSTATE_BUG) {
+        ev_timer_stop(lane->o.loop, &lane->pause);
+        ev_timer_set(&lane->pause, PAUSE_MS / 1000.0, 0.);
+        ev_timer_start(lane->o.loop, &lane->pause);
+    }
+}
+
+/* The connection broke while the batch was in flight: sort what can be sent again. */
+static void lost(struct lane *lane)
+{
+    metric_add1(M_BATCHES, BATCH_LOST, 1);
+    list_splice(&lane->in_doubt, &lane->batch.ops[OP_ACQUIRE]);
+    for (int k = 0; k < OP_KINDS; k++) {
+        list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->was_unknown =
+            true;
+        lane->batch.count -= k == OP_ACQUIRE ? lane->batch.counts[k] : 0;
+    }
+    lane->batch.counts[OP_ACQUIRE] = 0;
+    lane->sent_us = 0;
+    put_back(lane);
+}
+
+static void tell_news(struct lane *lane, int64_t decided_us)
+{
+    const struct lane_sink *sink = &lane->o.sink;
+    for (size_t at = 0; at < lane->news.grants.len; at += sizeof(struct batch_grant)) {
+        struct batch_grant grant;
+        memcpy(&grant, lane->news.grants.data + at, sizeof(grant));
+        sink->granted(sink->arg, grant.request_id, grant.token, decided_us);
+    }
+    for (size_t at = 0; at < lane->news.wakes.len; at += sizeof(int32_t)) {
+        int32_t instance;
+        memcpy(&instance, lane->news.wakes.data + at, sizeof(instance));
+        sink->wake(sink->arg, instance);
+    }
+    for (size_t at = 0; at < lane->news.pending.len;) {
+        struct str resource = str_of(lane->news.pending.data + at);
+        sink->pending(sink->arg, resource);
+        at += resource.n + 1;
+    }
+}
+
+static void on_end(void *arg, const struct link_outcome *outcome)
+{
+    struct lane *lane = arg;
+    if (outcome->end == LINK_REFUSED) {
+        refused(lane, outcome);
+        return;
+    }
+    if (outcome->end == LINK_UNKNOWN || lane->malformed) {
+        lost(lane);
+        link_reset(lane->link, "the end of a batch is not known");
+        return;
+    }
+    metric_add1(M_BATCHES, BATCH_COMMITTED, 1);
+    metric_observe_us(M_BATCH_DURATION, clock_mono_us() - lane->sent_us);
+    lane->share = lane->o.batch_max;
+    int64_t decided_us = lane->sent_us;
+    finish_all(lane);
+    tell_news(lane, decided_us);
+}
+
+static void send_batch(struct lane *lane)
+{
+    size_t calls = 0;
+    int64_t now_us = clock_mono_us();
+    lane->batch.max = lane->share;
+    lane->queued -= batch_fill(&lane->batch, &lane->queue);
+    for (int k = 0; k < OP_KINDS; k++) {
+        if (lane->batch.counts[k] == 0)
+            continue;
+        list_for_each(at, &lane->batch.ops[k])
+        {
+            struct op *op = container_of(at, struct op, link);
+            op->place = OP_SENT;
+            op->sent_us = now_us;
+        }
+        batch_params(&lane->batch, (enum op_kind)k, lane->o.instance, &lane->params);
+        link_call(lane->link, batch_statement((enum op_kind)k), &lane->params);
+        lane->calls[calls++] = (enum op_kind)k;
+    }
+    metric_observe(M_BATCH_REQUESTS, (int64_t)lane->batch.count);
+    lane->sent_us = now_us;
+    lane->malformed = false;
+    batch_news_clear(&lane->news);
+    link_send(lane->link, on_rows, on_end, lane);
+}
+
+static void pump(struct lane *lane)
+{
+    if (lane->state == LANE_READY && lane->sent_us == 0 && !list_empty(&lane->queue) &&
+        !ev_is_active(&lane->pause))
+        send_batch(lane);
+}
+
+/*
+ * Requests are gathered during a turn of the loop and sent once, before it sleeps: all that came
+ * with one poll goes into one transaction.
+ */
+static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    (void)loop, (void)revents;
+    pump(w->data);
+}
+
+/* --- after a lost connection --- */
+
+static void become_ready(struct lane *lane)
+{
+    lane->state = LANE_READY;
+    lane->o.state_changed(lane->o.arg, lane->o.number, true);
+}
+
+static void on_found(void *arg, int call, const struct link_rows *rows)
+{
+    struct lane *lane = arg;
+    struct array_reader items, tokens;
+    int64_t item, token;
+    int length;
+    (void)call;
+    for (int column = 0; column < 2; column++) {
+        const void *value = link_bytes(rows, 0, column, &length);
+        if (!array_open(column == 0 ? &items : &tokens, value, length))
+            return;
+    }
+    while (array_next_int(&items, &item) && array_next_int(&tokens, &token)) {
+        list_for_each(at, &lane->in_doubt)
+        {
+            struct op *op = container_of(at, struct op, link);
+            if (--item == 0) {
+                op->status = OP_DONE;
+                op->number = token;
+            }
+        }
+    }
+}
+
+/* Those that got a lease are answered; the others were surely not done and are sent again. */
+static void on_found_end(void *arg, const struct link_outcome *outcome)
+{
+    struct lane *lane = arg;
+    if (outcome->end != LINK_COMMITTED) {
+        link_reset(lane->link, "could not ask what became of a batch");
+        return;
+    }
+    become_ready(lane);
+    struct list asked;
+    list_init(&asked);
+    list_splice(&asked, &lane->in_doubt);
+    while (!list_empty(&asked)) {
+        struct op *op = list_first(&asked, struct op, link);
+        if (op->status == OP_DONE)
+            finish(op, OP_DONE);
+        else
+            requeue(lane, op);
+    }
+}
+
+static void ask_what_became(struct lane *lane)
+{
+    struct array_writer w;
+    link_params_clear(&lane->params);
+    link_param_int4(&lane->params, lane->o.instance);
+    link_param_open(&lane->params);
+    array_begin(&w, &lane->params.bytes, PG_TEXT);
+    list_for_each(at, &lane->in_doubt)
+    {
+        struct op *op = container_of(at, struct op, link);
+        op->status = OP_UNKNOWN;
+        array_put_text(&w, op->resource);
+    }
+    array_end(&w);
+    link_param_close(&lane->params);
+    link_param_open(&lane->params);
+    array_begin(&w, &lane->params.bytes, PG_INT8);
+    list_for_each(at, &lane->in_doubt)
+        array_put_int8(&w, (int64_t)container_of(at, struct op, link)->request_id);
+    array_end(&w);
+    link_param_close(&lane->params);
+    lane->state = LANE_ASKING;
+    link_call(lane->link, &find_statement, &lane->params);
+    link_send(lane->link, on_found, on_found_end, lane);
+}
+
+static void on_claimed(void *arg, int call, const struct link_rows *rows)
+{
+    struct lane *lane = arg;
+    (void)call;
+    lane->claimed = link_int(rows, 0, 0) != 0;
+}
+
+static void on_claimed_end(void *arg, const struct link_outcome *outcome)
+{
+    struct lane *lane = arg;
+    if (outcome->end != LINK_COMMITTED) {
+        link_reset(lane->link, "could not claim the lane");
+    } else if (!lane->claimed) {
+        ev_timer_stop(lane->o.loop, &lane->pause);
+        ev_timer_set(&lane->pause, OLD_SESSION_RETRY_MS / 1000.0, 0.);
+        ev_timer_start(lane->o.loop, &lane->pause);
+    } else if (!list_empty(&lane->in_doubt)) {
+        ask_what_became(lane);
+    } else {
+        become_ready(lane);
+    }
+}
+
+/* Takes the lane's session lock, so that no transaction of an old connection is still at work. */
+static void claim(struct lane *lane)
+{
+    lane->state = LANE_CLAIMING;
+    link_params_clear(&lane->params);
+    link_param_int4(&lane->params, lane->o.instance * LANES_MAX + lane->o.number);
+    link_call(lane->link, &claim_statement, &lane->params);
+    link_send(lane->link, on_claimed, on_claimed_end, lane);
+}
+
+static void on_pause_over(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct lane *lane = w->data;
+    (void)loop, (void)revents;
+    if (lane->state == LANE_CLAIMING && link_is_up(lane->link))
+        claim(lane);
+}
+
+static void on_up(void *arg)
+{
+    claim(arg);
+}
+
+static void on_down(void *arg)
+{
+    struct lane *lane = arg;
+    bool was_ready = lane->state == LANE_READY;
+    lane->state = LANE_DOWN;
+    ev_timer_stop(lane->o.loop, &lane->pause);
+    if (was_ready)
+        lane->o.state_changed(lane->o.arg, lane->o.number, false);
+}
+
+/* --- the interface --- */
+
+struct lane *lane_create(const struct lane_options *options)
+{
+    static const struct link_statement *statements[OP_KINDS + 2];
+    struct lane *lane = xcalloc(1, sizeof(*lane));
+    lane->o = *options;
+    lane->share = options->batch_max;
+    list_init(&lane->queue);
+    list_init(&lane->in_doubt);
+    batch_init(&lane->batch, options->batch_max, GUARDS_MAX);
+    snprintf(lane->label, sizeof(lane->label), "lane%d", options->number);
+    ev_init(&lane->pause, on_pause_over);
+    lane->pause.data = lane;
+    ev_prepare_init(&lane->before_sleep, on_before_sleep);
+    lane->before_sleep.data = lane;
+    ev_prepare_start(options->loop, &lane->before_sleep);
+    for (int k = 0; k < OP_KINDS; k++)
+        statements[k] = batch_statement((enum op_kind)k);
+    statements[OP_KINDS] = &claim_statement;
+    statements[OP_KINDS + 1] = &find_statement;
+    struct link_options link = {.loop = options->loop,
+                                .conninfo = options->conninfo,
+                                .label = lane->label,
+                                .session = session_sql,
+                                .statements = statements,
+                                .nstatements = OP_KINDS + 2,
+                                .up = on_up,
+                                .down = on_down,
+                                .arg = lane};
+    lane->link = link_create(&link);
+    return lane;
+}
+
+void lane_destroy(struct lane *lane)
+{
+    if (lane == NULL)
+        return;
+    ev_prepare_stop(lane->o.loop, &lane->before_sleep);
+    ev_timer_stop(lane->o.loop, &lane->pause);
+    link_destroy(lane->link);
+    link_params_free(&lane->params);
+    batch_free(&lane->batch);
+    batch_news_free(&lane->news);
+    free(lane);
+}
+
+void lane_submit(struct lane *lane, struct op *op)
+{
+    op->queued_us = clock_mono_us();
+    op->place = OP_QUEUED;
+    op->was_unknown = false;
+    list_append(&lane->queue, &op->link);
+    lane->queued++;
+}
+
+bool lane_remove(struct lane *lane, struct op *op)
+{
+    if (op->place != OP_QUEUED)
+        return false;
+    list_remove(&op->link);
+    op->place = OP_IDLE;
+    lane->queued--;
+    return true;
+}
+
+void lane_expire(struct lane *lane, int64_t queued_before_us)
+{
+    struct list expired;
+    list_init(&expired);
+    list_for_each(at, &lane->queue)
+    {
+        struct op *op = container_of(at, struct op, link);
+        if (op->patient || op->queued_us >= queued_before_us)
+            continue;
+        list_remove(&op->link);
+        list_append(&expired, &op->link);
+        op->place = OP_SENT; /* callbacks cannot take it back any more */
+        lane->queued--;
+    }
+    while (!list_empty(&expired)) {
+        struct op *op = list_first(&expired, struct op, link);
+        finish(op, op->was_unknown ? OP_UNKNOWN : OP_UNAVAILABLE);
+    }
+}
+
+int64_t lane_sent_since_us(const struct lane *lane)
+{
+    return lane->sent_us;
+}
+
+void lane_each_sent(struct lane *lane, void (*fn)(void *arg, struct op *op), void *arg)
+{
+    for (int k = 0; k < OP_KINDS; k++)
+        list_for_each(at, &lane->batch.ops[k]) fn(arg, container_of(at, struct op, link));
+    list_for_each(at, &lane->in_doubt) fn(arg, container_of(at, struct op, link));
+}
+
+void lane_each_queued(struct lane *lane, void (*fn)(void *arg, struct op *op), void *arg)
+{
+    list_for_each(at, &lane->queue) fn(arg, container_of(at, struct op, link));
+}
+
+bool lane_is_up(const struct lane *lane)
+{
+    return lane->state == LANE_READY;
+}
+
+bool lane_is_idle(const struct lane *lane)
+{
+    return lane->queued == 0 && lane->sent_us == 0 && list_empty(&lane->in_doubt);
+}
+
+size_t lane_queued(const struct lane *lane)
+{
+    return lane->queued;
+}
+
+void lane_register_metrics(void)
+{
+    static const char *const names[] = {"committed", "refused", "lost"};
+    metrics_label_names(LABEL_BATCH_END, names, 3);
+}

@@ -1,0 +1,178 @@
+#include "pg/reader.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/xalloc.h"
+
+enum {
+    ROUNDS_MAX = 64,   /* questions at the server at a time */
+    LOOK_EVERY_MS = 50 /* for questions whose time is over */
+};
+
+static const char session_sql[] =
+    "set search_path = pg_catalog, pg_temp; set default_transaction_read_only = on;"
+    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off;"
+    "set statement_timeout = '5s'; set client_min_messages = warning";
+
+static const struct link_statement statements[ASK_QUESTIONS] = {
+    [ASK_CHECK] = {"check", "select o_item[1], o_number[1] from pglockd.check_leases($1, $2)",
+                   false},
+    [ASK_HOLDERS] = {"holders", "select * from pglockd.holders($1, $2)", false},
+    [ASK_WAITING] = {"waiting", "select * from pglockd.waiting($1, $2)", false},
+    [ASK_LOST] = {"lost", "select * from pglockd.explain_lost($1, $2)", false},
+    [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5)", false},
+};
+
+struct reader {
+    struct ev_loop *loop;
+    struct link *link;
+    struct list queue;
+    struct list sent;
+    ev_timer look;
+};
+
+/* What stands for an ask at the link: the ask itself may be done with long before the answer. */
+struct flight {
+    struct ask *ask; /* NULL: its time was over */
+    struct reader *reader;
+    struct list list;
+};
+
+static void finish(struct ask *a, bool ok)
+{
+    list_remove(&a->link);
+    for (int i = 0; i < a->questions; i++)
+        link_params_free(&a->params[i]);
+    a->done(a, ok);
+}
+
+static void on_rows(void *arg, int call, const struct link_rows *rows)
+{
+    struct flight *f = arg;
+    if (f->ask)
+        f->ask->rows(f->ask, call, rows);
+}
+
+static void send_queued(struct reader *r);
+
+static void on_end(void *arg, const struct link_outcome *outcome)
+{
+    struct flight *f = arg;
+    struct reader *r = f->reader;
+    struct ask *a = f->ask;
+    list_remove(&f->list);
+    free(f);
+    if (a)
+        finish(a, outcome->end == LINK_COMMITTED);
+    if (link_is_up(r->link))
+        send_queued(r);
+}
+
+static void send_queued(struct reader *r)
+{
+    while (!list_empty(&r->queue) && link_open_rounds(r->link) < ROUNDS_MAX) {
+        struct ask *a = list_first(&r->queue, struct ask, link);
+        struct flight *f = xcalloc(1, sizeof(*f));
+        *f = (struct flight){.ask = a, .reader = r};
+        list_init(&f->list);
+        list_append(&r->sent, &f->list);
+        list_remove(&a->link);
+        a->sent = true;
+        for (int i = 0; i < a->questions; i++)
+            link_call(r->link, &statements[a->question[i]], &a->params[i]);
+        link_send(r->link, on_rows, on_end, f);
+    }
+}
+
+static void on_up(void *arg)
+{
+    send_queued(arg);
+}
+
+static void on_down(void *arg)
+{
+    (void)
+        arg; /* what was sent has ended; what is queued waits for its time or the next connection */
+}
+
+static bool has_work(const struct reader *r)
+{
+    return !list_empty(&r->queue) || !list_empty(&r->sent);
+}
+
+static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct reader *r = w->data;
+    int64_t now_us = clock_mono_us();
+    (void)revents;
+    list_for_each(at, &r->sent)
+    {
+        struct flight *f = container_of(at, struct flight, list);
+        struct ask *a = f->ask;
+        if (a && a->deadline_us <= now_us) {
+            f->ask = NULL;
+            finish(a, false);
+        }
+    }
+    while (!list_empty(&r->queue) && list_first(&r->queue, struct ask, link)->deadline_us <= now_us)
+        finish(list_first(&r->queue, struct ask, link), false);
+    if (!has_work(r))
+        ev_timer_stop(loop, w);
+}
+
+struct reader *reader_create(struct ev_loop *loop, const char *conninfo)
+{
+    static const struct link_statement *list[ASK_QUESTIONS];
+    struct reader *r = xcalloc(1, sizeof(*r));
+    r->loop = loop;
+    list_init(&r->queue);
+    list_init(&r->sent);
+    ev_timer_init(&r->look, on_look, 0., LOOK_EVERY_MS / 1000.0);
+    r->look.data = r;
+    for (int i = 0; i < ASK_QUESTIONS; i++)
+        list[i] = &statements[i];
+    struct link_options options = {.loop = loop,
+                                   .conninfo = conninfo,
+                                   .label = "reader",
+                                   .session = session_sql,
+                                   .statements = list,
+                                   .nstatements = ASK_QUESTIONS,
+                                   .up = on_up,
+                                   .down = on_down,
+                                   .arg = r};
+    r->link = link_create(&options);
+    return r;
+}
+
+void reader_destroy(struct reader *r)
+{
+    if (r == NULL)
+        return;
+    ev_timer_stop(r->loop, &r->look);
+    link_destroy(r->link);
+    list_for_each(at, &r->sent) free(container_of(at, struct flight, list));
+    free(r);
+}
+
+void reader_ask(struct reader *r, struct ask *a, int64_t timeout_ms)
+{
+    a->sent = false;
+    a->deadline_us = clock_mono_us() + 1000 * timeout_ms;
+    list_init(&a->link);
+    list_append(&r->queue, &a->link);
+    if (!ev_is_active(&r->look))
+        ev_timer_again(r->loop, &r->look);
+    if (link_is_up(r->link))
+        send_queued(r);
+}
+
+bool reader_is_up(const struct reader *r)
+{
+    return link_is_up(r->link);
+}
+
+bool reader_is_idle(const struct reader *r)
+{
+    return !has_work(r);
+}

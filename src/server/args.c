@@ -1,0 +1,91 @@
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "server/internal.h"
+#include "wire/duration.h"
+#include "wire/resource.h"
+
+bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out)
+{
+    const char *wrong = resource_check(w->args[i]);
+    if (wrong) {
+        request_fail(r, STATUS_ERR, "bad_resource", "%s is not a resource: %s",
+                     log_quote(w->args[i]), wrong);
+        return false;
+    }
+    *out = w->args[i];
+    return true;
+}
+
+/* Digits only, below 2^53. */
+static bool parse_number(struct str s, int64_t *out)
+{
+    int64_t v = 0;
+    if (s.n == 0 || s.n > 16)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        v = v * 10 + (s.p[i] - '0');
+    }
+    *out = v;
+    return v < INT64_C(1) << 53;
+}
+
+bool arg_number(struct request *r, const struct wire_request *w, const char *key, int64_t min,
+                int64_t max, int64_t standard, int64_t *out)
+{
+    const struct str *value = wire_value(w, key);
+    *out = standard;
+    if (value == NULL)
+        return true;
+    if (parse_number(*value, out) && *out >= min && *out <= max)
+        return true;
+    request_fail(r, STATUS_ERR, "bad_request",
+                 "%s must be a whole number from %" PRId64 " to %" PRId64 ", not %s", key, min, max,
+                 log_quote(*value));
+    return false;
+}
+
+bool arg_token(struct request *r, const struct wire_request *w, int64_t *out)
+{
+    if (wire_value(w, "token") == NULL) {
+        request_fail(r, STATUS_ERR, "bad_request",
+                     "token=T is needed: the number that LOCK answered");
+        return false;
+    }
+    return arg_number(r, w, "token", 1, (INT64_C(1) << 53) - 1, 0, out);
+}
+
+bool arg_duration(struct request *r, const struct wire_request *w, const char *key, bool allow_inf,
+                  int64_t standard, int64_t *out)
+{
+    const struct str *value = wire_value(w, key);
+    *out = standard;
+    if (value == NULL)
+        return true;
+    const char *wrong = duration_parse(*value, allow_inf, out);
+    if (wrong == NULL)
+        return true;
+    request_fail(r, STATUS_ERR, "bad_duration", "%s=%s: %s", key, log_quote(*value), wrong);
+    return false;
+}
+
+bool arg_text(struct request *r, const struct wire_request *w, const char *key, size_t min,
+              size_t max, struct str *out)
+{
+    const struct str *value = wire_value(w, key);
+    *out = (struct str){0};
+    if (value == NULL)
+        return true;
+    if (value->n < min || value->n > max) {
+        request_fail(r, STATUS_ERR, "bad_request", "%s must have %zu to %zu bytes, it has %zu", key,
+                     min, max, value->n);
+        return false;
+    }
+    *out = *value;
+    if (out->p == NULL)
+        out->p = "";
+    return true;
+}

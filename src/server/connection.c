@@ -1,0 +1,320 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/xalloc.h"
+#include "server/internal.h"
+
+enum {
+    BUFFER_KEEP = 4096, /* bytes of an empty buffer that a connection keeps for the next time */
+};
+
+static const struct {
+    const char *code;
+    const char *message;
+} closes[CLOSE_REASON_COUNT] = {
+#define X(id, code, message) [CLOSE_##id] = {code, message},
+    CLOSE_REASONS(X)
+#undef X
+};
+
+static void on_io(struct ev_loop *loop, ev_io *w, int revents);
+
+/* --- life --- */
+
+void conn_accept(struct server *s, int fd)
+{
+    struct conn *c = xcalloc(1, sizeof(*c));
+    c->server = s;
+    c->id = ++s->next_conn_id;
+    list_init(&c->requests);
+    list_init(&c->dirty);
+    list_init(&c->at);
+    list_append(&s->conns, &c->at);
+    s->connections++;
+    metric_add(M_CONNECTIONS, 1);
+    metric_add(M_CONNECTIONS_ACCEPTED, 1);
+    ev_io_init(&c->io, on_io, fd, EV_READ);
+    c->io.data = c;
+    c->events = EV_READ;
+    ev_io_start(s->o.loop, &c->io);
+    log_debug("client_accepted", "conn=%" PRIu64, c->id);
+}
+
+/* Every end of a connection goes through here. It is freed at the end of the turn. */
+void conn_close(struct conn *c, enum close_reason reason)
+{
+    struct server *s = c->server;
+    if (c->is_closed)
+        return;
+    c->is_closed = true;
+    ev_io_stop(s->o.loop, &c->io);
+    ev_clear_pending(s->o.loop, &c->io);
+    close(c->io.fd);
+    list_remove(&c->at);
+    list_remove(&c->dirty);
+    list_append(&s->closed, &c->at);
+    s->connections--;
+    metric_add(M_CONNECTIONS, -1);
+    metric_add1(M_CONNECTIONS_CLOSED, reason, 1);
+    log_debug("client_closed", "conn=%" PRIu64 " reason=%s", c->id, closes[reason].code);
+    while (!list_empty(&c->requests))
+        request_orphan(list_first(&c->requests, struct request, at));
+}
+
+void conn_free(struct conn *c)
+{
+    list_remove(&c->at);
+    buf_free(&c->in);
+    buf_free(&c->out);
+    buf_free(&c->name);
+    free(c);
+}
+
+void conn_end(struct conn *c, enum close_reason reason)
+{
+    if (c->closing || c->is_closed)
+        return;
+    struct json j = json_to(&c->out);
+    buf_puts(&c->out, "* BYE ");
+    json_begin_object(&j);
+    json_put_string(&j, "code", str_of(closes[reason].code));
+    json_put_string(&j, "message", str_of(closes[reason].message));
+    json_end_object(&j);
+    buf_putc(&c->out, '\n');
+    c->closing = true;
+    c->reason = reason;
+    if (list_empty(&c->dirty))
+        list_append(&c->server->dirty, &c->dirty);
+}
+
+/* --- when to read, when to write --- */
+
+static bool may_take(const struct conn *c)
+{
+    const struct settings *st = c->server->o.settings;
+    return !c->closing && !c->server->draining && c->inflight < st->max_inflight;
+}
+
+static void watch(struct conn *c)
+{
+    const struct settings *st = c->server->o.settings;
+    int events = 0;
+    if (!c->eof && may_take(c) && c->in.len < st->max_input)
+        events |= EV_READ;
+    if (c->sent < c->out.len)
+        events |= EV_WRITE;
+    if (events == c->events)
+        return;
+    ev_io_stop(c->server->o.loop, &c->io);
+    c->events = events;
+    ev_io_modify(&c->io, events);
+    if (events)
+        ev_io_start(c->server->o.loop, &c->io);
+}
+
+/* Sends what it can without blocking. False: the connection is closed. */
+static bool send_some(struct conn *c)
+{
+    while (c->sent < c->out.len) {
+        ssize_t n = send(c->io.fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            break;
+        if (n < 0) {
+            conn_close(c, CLOSE_RESET);
+            return false;
+        }
+        metric_add(M_SENT, n);
+        c->sent += (size_t)n;
+    }
+    if (c->sent == c->out.len) {
+        buf_clear(&c->out);
+        c->sent = 0;
+        buf_trim(&c->out, BUFFER_KEEP);
+    } else if (c->out.len - c->sent > c->server->o.settings->max_output) {
+        conn_close(c, CLOSE_SLOW_READER);
+        return false;
+    }
+    return true;
+}
+
+static void take_lines(struct conn *c);
+
+void conn_flush(struct conn *c)
+{
+    list_remove(&c->dirty);
+    if (c->is_closed || !send_some(c))
+        return;
+    if (c->closing && c->out.len == 0) {
+        shutdown(c->io.fd, SHUT_WR);
+        conn_close(c, c->reason);
+        return;
+    }
+    if (!c->closing && list_empty(&c->requests) && !c->more_lines) {
+        if (c->server->draining)
+            conn_end(c, CLOSE_DRAIN);
+        else if (c->eof && c->in.len == 0)
+            conn_end(c, CLOSE_EOF);
+    }
+    if (c->in.len > 0 && may_take(c) && !c->more_lines) {
+        /* Reading had paused: take what is queued in the next turn. */
+        c->more_lines = true;
+        ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM);
+    }
+    watch(c);
+}
+
+void conn_drain(struct conn *c)
+{
+    buf_clear(&c->in);
+    c->more_lines = false;
+    if (list_empty(&c->dirty))
+        list_append(&c->server->dirty, &c->dirty);
+}
+
+/* --- lines --- */
+
+/* A web page that is made to talk to this port must not get anywhere. */
+static bool looks_like_http(struct str line)
+{
+    static const char *const starts[] = {"GET ",    "POST ",    "PUT ",     "HEAD ",
+                                         "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ",
+                                         "PATCH ",  "Host:",    "PRI * "};
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        size_t n = strlen(starts[i]);
+        if (line.n >= n && strncasecmp(line.p, starts[i], n) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void take_line(struct conn *c, char *line, size_t n)
+{
+    struct wire_request w;
+    if (n > 0 && line[n - 1] == '\r')
+        n--;
+    if (!c->seen_line && looks_like_http((struct str){line, n})) {
+        conn_close(c, CLOSE_HTTP);
+        return;
+    }
+    c->seen_line = true;
+    const char *wrong = wire_parse(line, n, &w);
+    if (wrong)
+        verbs_bad_line(c, w.tag, "bad_request", wrong);
+    else
+        verbs_dispatch(c, &w);
+}
+
+static void too_long(struct conn *c)
+{
+    struct buf message = {0};
+    buf_printf(&message, "a line may have at most %zu bytes; the rest of this one is skipped",
+               c->server->o.settings->line_max);
+    verbs_bad_line(c, (struct str){0}, "too_long", buf_cstr(&message));
+    buf_free(&message);
+}
+
+/*
+ * Takes whole lines from data, as many as one turn and the limits allow. Returns how many bytes
+ * were used. At most one line is longer than line_max at a time, and it is not kept.
+ */
+static size_t take_from(struct conn *c, char *data, size_t n)
+{
+    size_t used = 0;
+    size_t line_max = c->server->o.settings->line_max;
+    c->more_lines = false;
+    for (int taken = 0; used < n && may_take(c) && !c->is_closed; taken++) {
+        char *end = memchr(data + used, '\n', n - used);
+        size_t length = end ? (size_t)(end - data) - used : n - used;
+        if (end && taken == LINES_A_TURN) {
+            c->more_lines = true;
+            break;
+        }
+        if (!end && !c->skipping && length <= line_max)
+            break;
+        if (length > line_max + 1 && !c->skipping)
+            too_long(c);
+        else if (!c->skipping)
+            take_line(c, data + used, length);
+        c->skipping = end == NULL;
+        used += end ? length + 1 : length;
+    }
+    return used;
+}
+
+static void take_lines(struct conn *c)
+{
+    size_t used = take_from(c, c->in.data, c->in.len);
+    if (c->is_closed)
+        return;
+    buf_drop(&c->in, used);
+    buf_trim(&c->in, BUFFER_KEEP);
+}
+
+/* The client has ended its input: a last line without LF counts, and nothing waits any more. */
+static void take_end(struct conn *c)
+{
+    if (!c->skipping && c->in.len > 0 && may_take(c)) {
+        char *line = c->in.data;
+        size_t n = c->in.len;
+        c->in = (struct buf){0};
+        take_line(c, line, n);
+        free(line);
+        if (c->is_closed)
+            return;
+    }
+    list_for_each(at, &c->requests) request_end_input(container_of(at, struct request, at));
+}
+
+static void after_input(struct conn *c)
+{
+    if (c->more_lines)
+        ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM);
+    else if (c->eof)
+        take_end(c);
+    if (!c->is_closed && list_empty(&c->dirty))
+        list_append(&c->server->dirty, &c->dirty);
+}
+
+static void on_readable(struct conn *c)
+{
+    char *scratch = c->server->scratch;
+    ssize_t n = recv(c->io.fd, scratch, READ_BYTES, 0);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            conn_close(c, CLOSE_RESET);
+        return;
+    }
+    metric_add(M_RECEIVED, n);
+    c->eof = n == 0;
+    if (c->in.len == 0) {
+        size_t used = take_from(c, scratch, (size_t)n);
+        if (!c->is_closed)
+            buf_put(&c->in, scratch + used, (size_t)n - used);
+    } else {
+        buf_put(&c->in, scratch, (size_t)n);
+        take_lines(c);
+    }
+}
+
+static void on_io(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct conn *c = w->data;
+    (void)loop;
+    if (revents & EV_CUSTOM)
+        take_lines(c);
+    else if (revents & EV_READ)
+        on_readable(c);
+    if (c->is_closed)
+        return;
+    if (revents & (EV_CUSTOM | EV_READ))
+        after_input(c);
+    else if (list_empty(&c->dirty))
+        list_append(&c->server->dirty, &c->dirty);
+}

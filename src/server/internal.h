@@ -1,0 +1,192 @@
+#ifndef PGLOCKD_SERVER_INTERNAL_H
+#define PGLOCKD_SERVER_INTERNAL_H
+
+/* What the files of the line protocol share; nobody else includes it. */
+
+#include <sys/types.h>
+
+#include "base/json.h"
+#include "base/list.h"
+#include "pg/reader.h"
+#include "server/server.h"
+#include "service/call.h"
+#include "service/service.h"
+#include "wire/line.h"
+
+enum {
+    READ_BYTES = 65536, /* read from one connection in one turn */
+    LINES_A_TURN = 128, /* requests taken from one connection in one turn */
+    NAME_MAX_BYTES = 256,
+};
+
+/* Why a connection ends: code of its BYE and label of a metric. */
+#define CLOSE_REASONS(X)                                                                           \
+    X(QUIT, "quit", "goodbye")                                                                     \
+    X(EOF, "end_of_input", "everything that was asked is answered")                                \
+    X(RESET, "reset", "the connection was reset")                                                  \
+    X(SLOW_READER, "slow_reader", "too many replies were left unread")                             \
+    X(HTTP, "http", "this is not an HTTP server")                                                  \
+    X(DRAIN, "shutting_down", "the daemon is stopping")                                            \
+    X(TOO_MANY, "too_many_connections", "no more connections are accepted, try again later")       \
+    X(IO, "io_error", "the connection failed")
+
+enum close_reason {
+#define X(id, ...) CLOSE_##id,
+    CLOSE_REASONS(X)
+#undef X
+        CLOSE_REASON_COUNT
+};
+
+struct server {
+    struct server_options o;
+    struct listener *listeners;
+    size_t nlisteners;
+    size_t connections;
+    struct list conns;
+    struct list dirty;  /* connections with output to send before the loop sleeps */
+    struct list closed; /* to be freed at the end of the turn */
+    ev_prepare before_sleep;
+    uint64_t next_conn_id;
+    int64_t started_us;
+    bool draining;
+    struct slab *requests;
+    char *scratch; /* READ_BYTES, shared by all reads */
+};
+
+struct conn {
+    struct list at;
+    struct list dirty;
+    struct server *server;
+    uint64_t id;
+    ev_io io;
+    int events;
+    struct buf in;        /* read, not taken yet */
+    struct buf out;       /* to be sent */
+    size_t sent;          /* bytes of out that are sent */
+    struct list requests; /* struct request, in the order they came */
+    size_t inflight;
+    bool skipping;  /* the rest of a line that was too long */
+    bool seen_line; /* the first line has come */
+    bool eof;       /* the client will send no more */
+    bool closing;   /* closed when all is sent */
+    bool is_closed;
+    bool more_lines; /* whole lines are left in in, to be taken in the next turn */
+    enum close_reason reason;
+    struct buf name; /* of HELLO */
+};
+
+/* The statuses of the protocol. */
+#define STATUSES(X)                                                                                \
+    X(OK)                                                                                          \
+    X(BUSY)                                                                                        \
+    X(TIMEOUT)                                                                                     \
+    X(LIMITED)                                                                                     \
+    X(LOST)                                                                                        \
+    X(DEADLOCK)                                                                                    \
+    X(DENIED)                                                                                      \
+    X(ERR)
+
+enum status {
+#define X(id) STATUS_##id,
+    STATUSES(X)
+#undef X
+        STATUS_COUNT
+};
+
+struct verb;
+
+/*
+ * A request from its line to its reply. It lives until it is answered, and where the service or the
+ * reader still has a part of it, until that comes back: conn is NULL when the client is gone.
+ */
+struct request {
+    struct list at; /* in conn->requests */
+    struct conn *conn;
+    const struct verb *verb;
+    int64_t received_us;
+    struct call *call;                /* while it is with the service */
+    void (*start)(struct request *r); /* to be called when its turn comes; NULL: started */
+    bool answered;
+    bool asking;      /* ask is with the reader */
+    struct buf reply; /* of an untagged request that others come before */
+    struct ask ask;
+    /* What replies to refusals are made of; gathered from the reader. */
+    enum status refusal;
+    const char *code;
+    struct str resource; /* in text */
+    int64_t token;
+    int64_t waited_ms;
+    struct buf text;
+    struct buf rows; /* JSON gathered from the reader */
+    struct buf more_rows;
+    int64_t total;
+    int64_t waiting;
+    struct str first_owner, first_note; /* in text2 */
+    struct buf text2;
+    int64_t first_held_ms;
+    int64_t limit;
+    char tag[WIRE_TAG_MAX + 1];
+};
+
+/* connection.c */
+void conn_accept(struct server *s, int fd);
+void conn_close(struct conn *c, enum close_reason reason);
+/* Sends what is there, then BYE, then closes. */
+void conn_end(struct conn *c, enum close_reason reason);
+void conn_drain(struct conn *c);
+void conn_flush(struct conn *c);
+void conn_free(struct conn *c);
+
+/* request.c */
+struct request *request_new(struct conn *c, struct str tag);
+/* Starts the reply: the JSON object is open, and request_end() closes it and sends the line. */
+struct json request_begin(struct request *r, enum status status);
+void request_end(struct request *r, enum status status, struct json *j);
+/* A reply of code and message alone. */
+void request_fail(struct request *r, enum status status, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+struct request *request_by_tag(struct conn *c, struct str tag);
+/* The client is gone. */
+void request_orphan(struct request *r);
+/* The client will send no more. */
+void request_end_input(struct request *r);
+/* Starts what has waited for the requests before it. */
+void request_run(struct request *r);
+/* Frees it when nobody has a part of it any more. */
+void request_release(struct request *r);
+
+/* verbs.c */
+void verbs_dispatch(struct conn *c, const struct wire_request *w);
+void verbs_bad_line(struct conn *c, struct str tag, const char *code, const char *message);
+void verbs_register_metrics(void);
+int verb_index(const struct verb *v);
+
+/* lock_verbs.c: LOCK, UNLOCK, RENEW, CANCEL */
+void verb_lock(struct request *r, const struct wire_request *w);
+void verb_unlock(struct request *r, const struct wire_request *w);
+void verb_renew(struct request *r, const struct wire_request *w);
+void verb_cancel(struct request *r, const struct wire_request *w);
+
+/* query_verbs.c: CHECK, INFO, LIST, and what BUSY, TIMEOUT and LOST say beside their name */
+void verb_check(struct request *r, const struct wire_request *w);
+void verb_info(struct request *r, const struct wire_request *w);
+void verb_list(struct request *r, const struct wire_request *w);
+void query_refusal(struct request *r, enum status status, const char *code, struct str resource);
+void query_lost(struct request *r, struct str resource, int64_t token);
+
+/* args.c: arguments; each answers the request with an error and returns false when it is wrong */
+bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out);
+bool arg_token(struct request *r, const struct wire_request *w, int64_t *out);
+bool arg_duration(struct request *r, const struct wire_request *w, const char *key, bool allow_inf,
+                  int64_t standard, int64_t *out);
+bool arg_text(struct request *r, const struct wire_request *w, const char *key, size_t min,
+              size_t max, struct str *out);
+bool arg_number(struct request *r, const struct wire_request *w, const char *key, int64_t min,
+                int64_t max, int64_t standard, int64_t *out);
+
+/* listener.c */
+bool listeners_open(struct server *s, const char *extra_unix, struct buf *err);
+void listeners_close(struct server *s);
+const char *listeners_address(const struct server *s);
+
+#endif

@@ -1,0 +1,238 @@
+#include <inttypes.h>
+
+#include "server/internal.h"
+#include "service/locks.h"
+#include "wire/duration.h"
+#include "wire/resource.h"
+
+enum {
+    OWNER_BYTES_MAX = 256,
+    NOTE_BYTES_MAX = 1024,
+    ID_BYTES_MAX = 64,
+};
+
+/* --- replies --- */
+
+/* What is said of an outcome that needs no look at the database. */
+static const struct {
+    enum status status;
+    const char *code;
+    const char *message;
+} refusals[OUTCOMES] = {
+    [OUTCOME_DENIED] = {STATUS_DENIED, "denied", "another identity holds that lease"},
+    [OUTCOME_CANCELLED] = {STATUS_ERR, "cancelled", "the request was cancelled"},
+    [OUTCOME_SUPERSEDED] = {STATUS_ERR, "cancelled",
+                            "another request with the same id took this one's place in the queue"},
+    [OUTCOME_ID_MISMATCH] = {STATUS_ERR, "id_mismatch",
+                             "this id was used with another resource or mode"},
+    [OUTCOME_TOO_MANY] = {STATUS_ERR, "too_many_waiters",
+                          "too many requests wait in this daemon, try again later"},
+    [OUTCOME_UNAVAILABLE] = {STATUS_ERR, "unavailable",
+                             "the database could not be asked in time; nothing was done"},
+    [OUTCOME_UNKNOWN] = {STATUS_ERR, "outcome_unknown",
+                         "it may have been done or not; repeat it, a LOCK with the same id"},
+    [OUTCOME_INTERNAL] = {STATUS_ERR, "internal",
+                          "the database refused it; the daemon's log says why"},
+};
+
+static void refuse(struct request *r, enum outcome outcome)
+{
+    request_fail(r, refusals[outcome].status, refusals[outcome].code, "%s",
+                 refusals[outcome].message);
+}
+
+static void reply_locked(struct request *r, const struct call *call)
+{
+    struct json j = request_begin(r, STATUS_OK);
+    json_key(&j, "locks");
+    json_begin_array(&j);
+    json_begin_object(&j);
+    json_put_string(&j, "resource", call->op.resource);
+    json_put_int(&j, "token", call->token);
+    json_put_string(&j, "mode", call->op.exclusive ? STR_LIT("exclusive") : STR_LIT("shared"));
+    json_put_string(&j, "scope", STR_LIT("node"));
+    json_end_object(&j);
+    json_end_array(&j);
+    json_put_string(&j, "resource", call->op.resource);
+    json_put_int(&j, "token", call->token);
+    json_put_int(&j, "ttl_ms", call->ttl_ms);
+    json_put_int(&j, "waited_ms", call->waited_ms);
+    if (call->repeated)
+        json_put_bool(&j, "repeated", true);
+    request_end(r, STATUS_OK, &j);
+}
+
+/* The request takes its answer; the call ends with this. */
+static struct request *take_call(struct call *call)
+{
+    struct request *r = call->user;
+    r->call = NULL;
+    return r;
+}
+
+static void on_locked(struct call *call)
+{
+    struct request *r = take_call(call);
+    switch (call->outcome) {
+    case OUTCOME_OK:
+        reply_locked(r, call);
+        break;
+    case OUTCOME_BUSY:
+        query_refusal(r, STATUS_BUSY, "busy", call->op.resource);
+        break;
+    case OUTCOME_GUARDED:
+        query_refusal(r, STATUS_BUSY, "guarded", call->op.resource);
+        break;
+    case OUTCOME_QUIET:
+        query_refusal(r, STATUS_BUSY, "quiet", call->op.resource);
+        break;
+    case OUTCOME_TIMEOUT:
+        query_refusal(r, STATUS_TIMEOUT, "timeout", call->op.resource);
+        break;
+    default:
+        refuse(r, call->outcome);
+    }
+}
+
+static void on_unlocked(struct call *call)
+{
+    struct request *r = take_call(call);
+    if (call->outcome == OUTCOME_LOST) {
+        query_lost(r, call->op.resource, call->token);
+    } else if (call->outcome == OUTCOME_OK) {
+        struct json j = request_begin(r, STATUS_OK);
+        json_put_int(&j, "held_ms", call->held_ms);
+        request_end(r, STATUS_OK, &j);
+    } else {
+        refuse(r, call->outcome);
+    }
+}
+
+static void on_renewed(struct call *call)
+{
+    struct request *r = take_call(call);
+    if (call->outcome == OUTCOME_LOST) {
+        query_lost(r, call->op.resource, call->token);
+    } else if (call->outcome == OUTCOME_OK) {
+        struct json j = request_begin(r, STATUS_OK);
+        json_put_int(&j, "ttl_ms", call->ttl_ms);
+        request_end(r, STATUS_OK, &j);
+    } else {
+        refuse(r, call->outcome);
+    }
+}
+
+/* --- requests --- */
+
+static struct call *start_call(struct request *r, const struct call_texts *texts,
+                               void (*answered)(struct call *call))
+{
+    struct call *call = call_new(r->conn->server->o.service, r->conn->id, texts);
+    call->received_us = r->received_us;
+    call->answered = answered;
+    call->user = r;
+    r->call = call;
+    return call;
+}
+
+static bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
+{
+    const struct settings *st = r->conn->server->o.settings;
+    char min[24], max[24];
+    if (!arg_duration(r, w, "ttl", false, standard, out))
+        return false;
+    if (*out == OP_TTL_SAME || (*out >= st->ttl_min_ms && *out <= st->ttl_max_ms))
+        return true;
+    request_fail(r, STATUS_ERR, "ttl_out_of_range", "ttl must be between %s and %s",
+                 duration_format(st->ttl_min_ms, min), duration_format(st->ttl_max_ms, max));
+    return false;
+}
+
+/* One of two words; first is the one that is meant when the key is missing. */
+static bool arg_choice(struct request *r, const struct wire_request *w, const char *key,
+                       const char *first, const char *second, bool *is_first)
+{
+    const struct str *value = wire_value(w, key);
+    *is_first = value == NULL || str_is(*value, first);
+    if (*is_first || str_is(*value, second))
+        return true;
+    request_fail(r, STATUS_ERR, "bad_request", "%s must be %s or %s", key, first, second);
+    return false;
+}
+
+/* Values of known keys whose other values a later version brings. */
+static bool check_later(struct request *r, bool node, bool lease, int64_t grace_ms)
+{
+    const char *what = !node           ? "scope=tree"
+                       : !lease        ? "bind=connection"
+                       : grace_ms != 0 ? "grace="
+                                       : NULL;
+    if (what == NULL)
+        return true;
+    request_fail(r, STATUS_ERR, "not_supported", "%s is not supported in this version", what);
+    return false;
+}
+
+void verb_lock(struct request *r, const struct wire_request *w)
+{
+    struct call_texts texts;
+    bool exclusive, node, lease;
+    int64_t ttl_ms, wait_ms, grace_ms;
+    const struct conn *c = r->conn;
+    if (!arg_choice(r, w, "mode", "exclusive", "shared", &exclusive) ||
+        !arg_choice(r, w, "scope", "node", "tree", &node) ||
+        !arg_choice(r, w, "bind", "lease", "connection", &lease) ||
+        !arg_duration(r, w, "grace", false, 0, &grace_ms) ||
+        !check_later(r, node, lease, grace_ms) || !arg_resource(r, w, 0, &texts.resource) ||
+        !arg_ttl(r, w, c->server->o.settings->ttl_ms, &ttl_ms) ||
+        !arg_duration(r, w, "wait", true, 0, &wait_ms) ||
+        !arg_text(r, w, "owner", 0, OWNER_BYTES_MAX, &texts.owner) ||
+        !arg_text(r, w, "note", 0, NOTE_BYTES_MAX, &texts.note) ||
+        !arg_text(r, w, "id", 1, ID_BYTES_MAX, &texts.id))
+        return;
+    if (texts.owner.p == NULL)
+        texts.owner = buf_str(&c->name);
+    struct call *call = start_call(r, &texts, on_locked);
+    call->op.exclusive = exclusive;
+    call->op.ttl_ms = ttl_ms;
+    call->wait_ms = wait_ms;
+    locks_acquire(call);
+}
+
+void verb_unlock(struct request *r, const struct wire_request *w)
+{
+    struct call_texts texts = {0};
+    int64_t token;
+    if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token))
+        return;
+    struct call *call = start_call(r, &texts, on_unlocked);
+    call->op.number = token;
+    locks_release(call);
+}
+
+void verb_renew(struct request *r, const struct wire_request *w)
+{
+    struct call_texts texts = {0};
+    int64_t token, ttl_ms;
+    if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token) ||
+        !arg_ttl(r, w, OP_TTL_SAME, &ttl_ms))
+        return;
+    struct call *call = start_call(r, &texts, on_renewed);
+    call->op.number = token;
+    call->op.ttl_ms = ttl_ms;
+    locks_renew(call);
+}
+
+void verb_cancel(struct request *r, const struct wire_request *w)
+{
+    const struct str *tag = wire_value(w, "tag");
+    if (tag == NULL) {
+        request_fail(r, STATUS_ERR, "bad_request", "usage: CANCEL tag=T");
+        return;
+    }
+    const struct request *other = request_by_tag(r->conn, *tag);
+    bool cancelled = other && other != r && other->call && locks_cancel(other->call);
+    struct json j = request_begin(r, STATUS_OK);
+    json_put_bool(&j, "cancelled", cancelled);
+    request_end(r, STATUS_OK, &j);
+}

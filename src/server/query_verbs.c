@@ -1,0 +1,506 @@
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "server/internal.h"
+#include "wire/resource.h"
+
+enum {
+    HOLDERS_MAX = 1000, /* shown of one resource */
+    QUEUE_MAX = 1000,
+    LIST_DEFAULT = 100,
+};
+
+/* Columns of pglockd.holders(); those of pglockd.list_leases() begin with the resource instead. */
+enum {
+    H_ITEM,
+    H_TOKEN,
+    H_OWNER,
+    H_MODE,
+    H_SCOPE,
+    H_TTL,
+    H_HELD,
+    H_NOTE,
+    H_INSTANCE,
+    H_CONN,
+    H_LAST
+};
+/* Columns of pglockd.waiting(). */
+enum { W_ITEM, W_OWNER, W_MODE, W_SCOPE, W_WAITING, W_PLACE, W_TOTAL };
+
+static int64_t timeout_ms(const struct request *r)
+{
+    return r->conn->server->o.settings->request_timeout_ms;
+}
+
+static void ask(struct request *r)
+{
+    r->asking = true;
+    reader_ask(service_reader(r->conn->server->o.service), &r->ask, timeout_ms(r));
+}
+
+static struct request *request_of(struct ask *a)
+{
+    return container_of(a, struct request, ask);
+}
+
+/* The answer is here: NULL when the client is gone. */
+static struct request *take_ask(struct ask *a)
+{
+    struct request *r = request_of(a);
+    r->asking = false;
+    if (r->conn)
+        return r;
+    request_release(r);
+    return NULL;
+}
+
+static void unavailable(struct request *r)
+{
+    request_fail(r, STATUS_ERR, "unavailable",
+                 "the database could not be asked in time; nothing was done");
+}
+
+/* --- rows to JSON --- */
+
+static void put_holder(const struct request *r, struct json *j, const struct link_rows *rows,
+                       int row, struct str resource)
+{
+    const struct conn *c = r->conn;
+    json_begin_object(j);
+    json_put_string(j, "resource", resource);
+    json_put_string(j, "owner", link_text(rows, row, H_OWNER));
+    json_put_string(j, "mode", link_text(rows, row, H_MODE));
+    json_put_string(j, "scope", link_text(rows, row, H_SCOPE));
+    json_put_int(j, "ttl_ms", link_int(rows, row, H_TTL));
+    json_put_int(j, "held_ms", link_int(rows, row, H_HELD));
+    json_key(j, "note");
+    if (link_is_null(rows, row, H_NOTE))
+        json_null(j);
+    else
+        json_string(j, link_text(rows, row, H_NOTE));
+    json_put_bool(j, "self",
+                  link_int(rows, row, H_INSTANCE) == service_instance(c->server->o.service) &&
+                      link_int(rows, row, H_CONN) == (int64_t)c->id);
+}
+
+static void put_waiter(struct json *j, const struct link_rows *rows, int row)
+{
+    json_begin_object(j);
+    json_put_string(j, "owner", link_text(rows, row, W_OWNER));
+    json_put_string(j, "mode", link_text(rows, row, W_MODE));
+    json_put_string(j, "scope", link_text(rows, row, W_SCOPE));
+    json_put_int(j, "waiting_ms", link_int(rows, row, W_WAITING));
+    json_put_int(j, "position", link_int(rows, row, W_PLACE));
+    json_end_object(j);
+}
+
+/* --- BUSY and TIMEOUT: who holds it --- */
+
+static void on_refusal_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct request *r = request_of(a);
+    if (r->conn == NULL || link_rows_count(rows) == 0)
+        return;
+    if (question == 1) {
+        r->waiting = link_int(rows, 0, W_TOTAL);
+        return;
+    }
+    struct json j = json_to(&r->rows);
+    struct str owner = link_text(rows, 0, H_OWNER), note = link_text(rows, 0, H_NOTE);
+    buf_put(&r->text2, owner.p, owner.n);
+    buf_put(&r->text2, note.p, note.n);
+    r->first_owner = (struct str){r->text2.data, owner.n};
+    r->first_note = (struct str){r->text2.data + owner.n, note.n};
+    r->first_held_ms = link_int(rows, 0, H_HELD);
+    r->total = link_int(rows, 0, H_LAST);
+    for (int i = 0; i < link_rows_count(rows); i++) {
+        put_holder(r, &j, rows, i, r->resource);
+        json_end_object(&j);
+    }
+}
+
+static void put_refusal_message(struct request *r, struct buf *out)
+{
+    buf_put(out, r->resource.p, r->resource.n);
+    if (str_is(str_of(r->code), "quiet")) {
+        buf_puts(out, " cannot be granted yet: the service has just come back and grants nothing "
+                      "for now");
+    } else if (str_is(str_of(r->code), "guarded")) {
+        buf_puts(out, " cannot be decided: a transaction on the database keeps its guard");
+    } else if (r->total == 0) {
+        buf_puts(out, " was held by others a moment ago");
+    } else {
+        buf_puts(out, " is held by ");
+        if (r->first_owner.n > 0)
+            buf_put(out, r->first_owner.p, r->first_owner.n);
+        else
+            buf_puts(out, "a client without a name");
+        if (r->total > 1)
+            buf_printf(out, " and %" PRId64 " more", r->total - 1);
+        else if (r->first_note.n > 0)
+            buf_printf(out, " (%.*s)", (int)r->first_note.n, r->first_note.p);
+        buf_printf(out, " for %" PRId64 " s", r->first_held_ms / 1000);
+    }
+    buf_printf(out, ", %" PRId64 " waiting", r->waiting);
+}
+
+static void on_refusal(struct ask *a, bool ok)
+{
+    struct request *r = take_ask(a);
+    struct buf message = {0};
+    (void)ok; /* the refusal is true without its details, too */
+    if (r == NULL)
+        return;
+    put_refusal_message(r, &message);
+    struct json j = request_begin(r, r->refusal);
+    json_put_string(&j, "code", str_of(r->code));
+    json_put_string(&j, "message", buf_str(&message));
+    json_put_string(&j, "resource", r->resource);
+    json_key(&j, "holders");
+    json_begin_array(&j);
+    if (r->rows.len > 0)
+        json_raw(&j, buf_str(&r->rows));
+    json_end_array(&j);
+    json_put_int(&j, "holders_total", r->total);
+    if (r->total > HOLDERS_MAX)
+        json_put_bool(&j, "more", true);
+    json_put_int(&j, "waiting", r->waiting);
+    buf_free(&message);
+    request_end(r, r->refusal, &j);
+}
+
+static void ask_holders(struct request *r, int waiters_max)
+{
+    struct ask *a = &r->ask;
+    struct str resource = r->resource;
+    *a = (struct ask){.questions = 2, .question = {ASK_HOLDERS, ASK_WAITING}};
+    link_param_text_array1(&a->params[0], resource);
+    link_param_int4(&a->params[0], HOLDERS_MAX);
+    link_param_text_array1(&a->params[1], resource);
+    link_param_int4(&a->params[1], waiters_max);
+}
+
+static void keep_resource(struct request *r, struct str resource)
+{
+    buf_put(&r->text, resource.p, resource.n);
+    r->resource = buf_str(&r->text);
+}
+
+void query_refusal(struct request *r, enum status status, const char *code, struct str resource)
+{
+    r->refusal = status;
+    r->code = code;
+    keep_resource(r, resource);
+    ask_holders(r, 0);
+    r->ask.rows = on_refusal_rows;
+    r->ask.done = on_refusal;
+    ask(r);
+}
+
+/* --- LOST --- */
+
+enum { L_REASON, L_LOST_MS, L_DETAIL, L_HELD_BY };
+
+static void on_lost_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct request *r = request_of(a);
+    struct json j = json_to(&r->rows);
+    (void)question;
+    struct str reason = link_text(rows, 0, L_REASON), detail = link_text(rows, 0, L_DETAIL);
+    buf_put(&r->text2, reason.p, reason.n);
+    if (detail.n > 0) {
+        buf_puts(&r->text2, ", ");
+        buf_put(&r->text2, detail.p, detail.n);
+    }
+    j.comma = true;
+    json_put_string(&j, "reason", reason);
+    if (!link_is_null(rows, 0, L_LOST_MS))
+        json_put_int(&j, "lost_ms", link_int(rows, 0, L_LOST_MS));
+    if (detail.n > 0)
+        json_put_string(&j, "detail", detail);
+    if (!link_is_null(rows, 0, L_HELD_BY))
+        json_put_string(&j, "held_by", link_text(rows, 0, L_HELD_BY));
+}
+
+static void on_lost(struct ask *a, bool ok)
+{
+    struct request *r = take_ask(a);
+    struct buf message = {0};
+    if (r == NULL)
+        return;
+    buf_printf(&message, "token %" PRId64 " does not hold %.*s any more", r->token,
+               (int)r->resource.n, r->resource.p);
+    if (r->text2.len > 0)
+        buf_printf(&message, ": %.*s", (int)r->text2.len, r->text2.data);
+    struct json j = request_begin(r, STATUS_LOST);
+    json_put_string(&j, "code", STR_LIT("lost"));
+    json_put_string(&j, "message", buf_str(&message));
+    if (ok && r->rows.len > 0)
+        buf_put(j.out, r->rows.data, r->rows.len);
+    else
+        json_put_string(&j, "reason", STR_LIT("unknown"));
+    buf_free(&message);
+    request_end(r, STATUS_LOST, &j);
+}
+
+void query_lost(struct request *r, struct str resource, int64_t token)
+{
+    r->token = token;
+    keep_resource(r, resource);
+    r->ask = (struct ask){.questions = 1, .question = {ASK_LOST}};
+    link_param_text(&r->ask.params[0], resource);
+    link_param_int8(&r->ask.params[0], token);
+    r->ask.rows = on_lost_rows;
+    r->ask.done = on_lost;
+    ask(r);
+}
+
+/* --- CHECK --- */
+
+static void on_check_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct request *r = request_of(a);
+    (void)question;
+    r->total = link_is_null(rows, 0, 0) ? 0 : 1;
+    r->limit = link_int(rows, 0, 1);
+}
+
+static void on_checked(struct ask *a, bool ok)
+{
+    struct request *r = take_ask(a);
+    if (r == NULL)
+        return;
+    if (!ok) {
+        unavailable(r);
+    } else if (r->total == 0) {
+        struct buf resource = r->text;
+        r->text = (struct buf){0};
+        query_lost(r, buf_str(&resource), r->token);
+        buf_free(&resource);
+    } else {
+        struct json j = request_begin(r, STATUS_OK);
+        json_put_int(&j, "ttl_ms", r->limit);
+        request_end(r, STATUS_OK, &j);
+    }
+}
+
+static void check_start(struct request *r)
+{
+    r->ask = (struct ask){.questions = 1, .question = {ASK_CHECK}};
+    link_param_text_array1(&r->ask.params[0], r->resource);
+    link_param_int8_array1(&r->ask.params[0], r->token);
+    r->ask.rows = on_check_rows;
+    r->ask.done = on_checked;
+    ask(r);
+}
+
+void verb_check(struct request *r, const struct wire_request *w)
+{
+    struct str resource;
+    if (!arg_resource(r, w, 0, &resource) || !arg_token(r, w, &r->token))
+        return;
+    keep_resource(r, resource);
+    r->start = check_start;
+    request_run(r);
+}
+
+/* --- INFO --- */
+
+/* One resource at a time; resources are in text, each with a NUL behind it. */
+static void info_next(struct request *r);
+
+static void on_info_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct request *r = request_of(a);
+    struct json j = json_to(question == 0 ? &r->rows : &r->more_rows);
+    if (r->conn == NULL)
+        return;
+    if (link_rows_count(rows) > 0) {
+        if (question == 0)
+            r->total = link_int(rows, 0, H_LAST);
+        else
+            r->waiting = link_int(rows, 0, W_TOTAL);
+    }
+    for (int i = 0; i < link_rows_count(rows); i++) {
+        if (question == 0) {
+            put_holder(r, &j, rows, i, r->resource);
+            json_end_object(&j);
+        } else {
+            put_waiter(&j, rows, i);
+        }
+    }
+}
+
+static void put_info(struct request *r, struct json *j)
+{
+    json_key(j, "holders");
+    json_begin_array(j);
+    if (r->rows.len > 0)
+        json_raw(j, buf_str(&r->rows));
+    json_end_array(j);
+    json_put_int(j, "holders_total", r->total);
+    json_key(j, "queue");
+    json_begin_array(j);
+    if (r->more_rows.len > 0)
+        json_raw(j, buf_str(&r->more_rows));
+    json_end_array(j);
+    json_put_int(j, "waiting", r->waiting);
+}
+
+static void on_info(struct ask *a, bool ok)
+{
+    struct request *r = take_ask(a);
+    if (r == NULL)
+        return;
+    if (!ok) {
+        unavailable(r);
+        return;
+    }
+    struct json one = json_to(&r->text2);
+    one.comma = r->text2.len > 0;
+    json_begin_object(&one);
+    json_put_string(&one, "resource", r->resource);
+    put_info(r, &one);
+    json_end_object(&one);
+    const char *next = r->resource.p + r->resource.n + 1;
+    bool last = next == r->text.data + r->text.len;
+    if (!last) {
+        r->resource = str_of(next);
+        buf_clear(&r->rows);
+        buf_clear(&r->more_rows);
+        r->total = r->waiting = 0;
+        info_next(r);
+        return;
+    }
+    bool alone = r->resource.p == r->text.data;
+    struct json j = request_begin(r, STATUS_OK);
+    json_key(&j, "resources");
+    json_begin_array(&j);
+    json_raw(&j, buf_str(&r->text2));
+    json_end_array(&j);
+    if (alone)
+        put_info(r, &j);
+    request_end(r, STATUS_OK, &j);
+}
+
+static void info_next(struct request *r)
+{
+    ask_holders(r, QUEUE_MAX);
+    r->ask.rows = on_info_rows;
+    r->ask.done = on_info;
+    ask(r);
+}
+
+void verb_info(struct request *r, const struct wire_request *w)
+{
+    for (size_t i = 0; i < w->nargs; i++) {
+        struct str resource;
+        if (!arg_resource(r, w, i, &resource))
+            return;
+        buf_put(&r->text, resource.p, resource.n);
+        buf_putc(&r->text, '\0');
+    }
+    r->resource = str_of(r->text.data);
+    r->start = info_next;
+    request_run(r);
+}
+
+/* --- LIST --- */
+
+static void on_list_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct request *r = request_of(a);
+    int n = link_rows_count(rows);
+    struct json j = json_to(&r->rows);
+    (void)question;
+    if (r->conn == NULL)
+        return;
+    for (int i = 0; i < n && i < r->limit; i++) {
+        put_holder(r, &j, rows, i, link_text(rows, i, H_ITEM));
+        json_put_string(&j, "granted_at", link_text(rows, i, H_LAST));
+        json_end_object(&j);
+    }
+    if (n > r->limit) { /* one more than asked: there is a next page */
+        struct str resource = link_text(rows, (int)r->limit - 1, H_ITEM);
+        buf_printf(&r->text2, "%" PRId64 ":%.*s", link_int(rows, (int)r->limit - 1, H_TOKEN),
+                   (int)resource.n, resource.p);
+    }
+}
+
+static void on_list(struct ask *a, bool ok)
+{
+    struct request *r = take_ask(a);
+    if (r == NULL)
+        return;
+    if (!ok) {
+        unavailable(r);
+        return;
+    }
+    struct json j = request_begin(r, STATUS_OK);
+    json_key(&j, "locks");
+    json_begin_array(&j);
+    if (r->rows.len > 0)
+        json_raw(&j, buf_str(&r->rows));
+    json_end_array(&j);
+    json_key(&j, "next");
+    if (r->text2.len > 0)
+        json_string(&j, buf_str(&r->text2));
+    else
+        json_null(&j);
+    request_end(r, STATUS_OK, &j);
+}
+
+static void list_start(struct request *r)
+{
+    ask(r);
+}
+
+/* A cursor is TOKEN:RESOURCE of the last row of the page before. */
+static bool arg_cursor(struct request *r, const struct wire_request *w, struct str *resource,
+                       int64_t *token)
+{
+    struct str s;
+    if (!arg_text(r, w, "after", 0, RESOURCE_BYTES_MAX + 32, &s))
+        return false;
+    *resource = (struct str){0};
+    *token = 0;
+    if (s.p == NULL)
+        return true;
+    const char *colon = memchr(s.p, ':', s.n);
+    char *end;
+    if (colon != NULL) {
+        *token = strtoll(s.p, &end, 10);
+        *resource = (struct str){colon + 1, s.n - (size_t)(colon + 1 - s.p)};
+        if (end == colon && *token > 0 && resource_check(*resource) == NULL)
+            return true;
+    }
+    request_fail(r, STATUS_ERR, "bad_request", "after must be the \"next\" of an earlier LIST");
+    return false;
+}
+
+void verb_list(struct request *r, const struct wire_request *w)
+{
+    struct str prefix, owner, after;
+    int64_t after_token;
+    const struct str *value = wire_value(w, "prefix");
+    if (!arg_number(r, w, "limit", 1, 1000, LIST_DEFAULT, &r->limit) ||
+        !arg_text(r, w, "owner", 0, 256, &owner) || !arg_cursor(r, w, &after, &after_token))
+        return;
+    prefix = value ? *value : (struct str){0};
+    const char *wrong = value ? resource_check(prefix) : NULL;
+    if (wrong) {
+        request_fail(r, STATUS_ERR, "bad_resource", "prefix: %s", wrong);
+        return;
+    }
+    r->ask = (struct ask){.questions = 1, .question = {ASK_LIST}};
+    struct link_params *p = &r->ask.params[0];
+    link_param_text(p, prefix);
+    link_param_text(p, owner);
+    link_param_text(p, after);
+    link_param_int8(p, after_token);
+    link_param_int4(p, (int32_t)r->limit + 1);
+    r->ask.rows = on_list_rows;
+    r->ask.done = on_list;
+    r->start = list_start;
+    request_run(r);
+}

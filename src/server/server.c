@@ -1,0 +1,81 @@
+#include "server/server.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/xalloc.h"
+#include "server/internal.h"
+
+/*
+ * Replies are gathered during a turn of the loop and sent once, before it sleeps: a client with
+ * many requests in flight gets their replies in one packet. Closed connections are freed last, when
+ * nothing of this turn can point to them any more.
+ */
+static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    struct server *s = w->data;
+    struct list dirty;
+    (void)loop, (void)revents;
+    list_init(&dirty);
+    list_splice(&dirty, &s->dirty);
+    while (!list_empty(&dirty))
+        conn_flush(list_first(&dirty, struct conn, dirty));
+    while (!list_empty(&s->closed))
+        conn_free(list_first(&s->closed, struct conn, at));
+    if (!list_empty(&s->dirty)) /* a flush has made more to send */
+        ev_feed_event(loop, &s->before_sleep, EV_CUSTOM);
+}
+
+struct server *server_create(const struct server_options *options, const char *extra_unix,
+                             struct buf *err)
+{
+    struct server *s = xcalloc(1, sizeof(*s));
+    s->o = *options;
+    s->started_us = clock_mono_us();
+    s->scratch = xmalloc(READ_BYTES);
+    list_init(&s->conns);
+    list_init(&s->dirty);
+    list_init(&s->closed);
+    ev_prepare_init(&s->before_sleep, on_before_sleep);
+    s->before_sleep.data = s;
+    /* After the lanes' watchers: what this turn's requests submit is sent first. */
+    ev_set_priority(&s->before_sleep, EV_MINPRI);
+    ev_prepare_start(s->o.loop, &s->before_sleep);
+    if (!listeners_open(s, extra_unix, err)) {
+        server_destroy(s);
+        return NULL;
+    }
+    return s;
+}
+
+const char *server_address(const struct server *s)
+{
+    return listeners_address(s);
+}
+
+void server_drain(struct server *s)
+{
+    s->draining = true;
+    listeners_close(s);
+    list_for_each(at, &s->conns) conn_drain(container_of(at, struct conn, at));
+}
+
+size_t server_connections(const struct server *s)
+{
+    return s->connections;
+}
+
+void server_destroy(struct server *s)
+{
+    if (s == NULL)
+        return;
+    listeners_close(s);
+    while (!list_empty(&s->conns))
+        conn_close(list_first(&s->conns, struct conn, at), CLOSE_DRAIN);
+    while (!list_empty(&s->closed))
+        conn_free(list_first(&s->closed, struct conn, at));
+    ev_prepare_stop(s->o.loop, &s->before_sleep);
+    ev_clear_pending(s->o.loop, &s->before_sleep);
+    free(s->scratch);
+    free(s);
+}

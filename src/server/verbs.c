@@ -1,0 +1,289 @@
+#include <ctype.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "server/internal.h"
+
+/*
+ * The verbs, once: how they are called, what they may be given, who answers them. HELP, the checks
+ * of arguments and keys, and the metric label all derive from this table.
+ */
+
+typedef void verb_fn(struct request *r, const struct wire_request *w);
+
+struct verb {
+    const char *name;
+    verb_fn *run; /* NULL: of a later version */
+    size_t args_min;
+    size_t args_max;
+    const char *keys;  /* known keys, parted by spaces */
+    const char *later; /* keys that a later version brings */
+    const char *usage;
+    const char *help;
+};
+
+static void verb_hello(struct request *r, const struct wire_request *w);
+static void verb_ping(struct request *r, const struct wire_request *w);
+static void verb_quit(struct request *r, const struct wire_request *w);
+static void verb_help(struct request *r, const struct wire_request *w);
+static void verb_stats(struct request *r, const struct wire_request *w);
+
+enum { VERB_BAD_LINE, VERB_UNKNOWN };
+
+static const struct verb verbs[] = {
+    /* What is counted for lines that name no verb; never found by name. */
+    [VERB_BAD_LINE] = {"(bad line)", NULL, 0, 0, "", "", NULL, NULL},
+    [VERB_UNKNOWN] = {"(unknown)", NULL, 0, 0, "", "", NULL, NULL},
+    {"HELLO", verb_hello, 0, 0, "name protocol events", "key", "HELLO [name=NAME] [protocol=1]",
+     "Names this connection and tells what the server is."},
+    {"PING", verb_ping, 0, 0, "", "", "PING", "Answers OK."},
+    {"HELP", verb_help, 0, 1, "", "", "HELP [VERB]", "Lists the verbs, or explains one."},
+    {"STATS", verb_stats, 0, 0, "", "", "STATS", "Counts of this daemon since it started."},
+    {"QUIT", verb_quit, 0, 0, "", "", "QUIT", "Answers what was asked, then closes."},
+    {"LOCK", verb_lock, 1, 1, "mode scope ttl wait id owner note bind grace",
+     "limit weight shared exclusive shared-tree exclusive-tree session secret token",
+     "LOCK RESOURCE [mode=exclusive|shared] [ttl=30s] [wait=0s|5s|inf] [id=KEY] [owner=NAME] "
+     "[note=TEXT]",
+     "Takes a lease of a resource, or waits for it."},
+    {"UNLOCK", verb_unlock, 1, 1, "token", "id", "UNLOCK RESOURCE token=T", "Ends a lease."},
+    {"RENEW", verb_renew, 1, 1, "token ttl", "id", "RENEW RESOURCE token=T [ttl=30s]",
+     "Sets the remaining time of a lease."},
+    {"CHECK", verb_check, 1, 1, "token", "", "CHECK RESOURCE token=T",
+     "Tells whether a token still holds."},
+    {"CANCEL", verb_cancel, 0, 0, "tag", "", "CANCEL tag=T",
+     "Ends the waiting of a tagged LOCK of this connection."},
+    {"INFO", verb_info, 1, 64, "", "", "INFO RESOURCE...", "Who holds a resource, who waits."},
+    {"LIST", verb_list, 0, 0, "prefix owner limit after", "session",
+     "LIST [prefix=P] [owner=NAME] [limit=100] [after=CURSOR]",
+     "Lists leases in the order of their resources."},
+    {"TRANSFER", NULL, 0, 0, "", "", NULL, NULL},
+    {"SESSION", NULL, 0, 0, "", "", NULL, NULL},
+    {"RATE", NULL, 0, 0, "", "", NULL, NULL},
+    {"WATCH", NULL, 0, 0, "", "", NULL, NULL},
+    {"UNWATCH", NULL, 0, 0, "", "", NULL, NULL},
+    {"FORCE", NULL, 0, 0, "", "", NULL, NULL},
+};
+
+enum { VERB_COUNT = sizeof(verbs) / sizeof(verbs[0]) };
+
+static const struct verb *find_verb(struct str name)
+{
+    for (size_t i = VERB_UNKNOWN + 1; i < VERB_COUNT; i++)
+        if (str_is_nocase(name, verbs[i].name))
+            return &verbs[i];
+    return &verbs[VERB_UNKNOWN];
+}
+
+int verb_index(const struct verb *v)
+{
+    return (int)(v - verbs);
+}
+
+void verbs_register_metrics(void)
+{
+    static char names[VERB_COUNT][16];
+    static const char *list[VERB_COUNT];
+    for (size_t i = 0; i < VERB_COUNT; i++) {
+        for (size_t k = 0; verbs[i].name[k] != '\0' && k < sizeof(names[i]) - 1; k++)
+            names[i][k] = (char)tolower((unsigned char)verbs[i].name[k]);
+        list[i] = names[i];
+    }
+    metrics_label_names(LABEL_VERB, list, VERB_COUNT);
+}
+
+/* --- from the line to the verb --- */
+
+static bool in_words(const char *words, struct str key)
+{
+    while (*words != '\0') {
+        size_t n = strcspn(words, " ");
+        if (n == key.n && strncasecmp(words, key.p, n) == 0)
+            return true;
+        words += n + (words[n] == ' ');
+    }
+    return false;
+}
+
+static bool check_keys(struct request *r, const struct wire_request *w)
+{
+    const struct verb *v = r->verb;
+    for (size_t i = 0; i < w->npairs; i++) {
+        struct str key = w->pairs[i].key;
+        if (in_words(v->later, key)) {
+            request_fail(r, STATUS_ERR, "not_supported",
+                         "%s %.*s= is not supported in this version", v->name, (int)key.n, key.p);
+            return false;
+        }
+        if (!in_words(v->keys, key)) {
+            request_fail(r, STATUS_ERR, "unknown_key", "%s has no key %.*s=; usage: %s", v->name,
+                         (int)key.n, key.p, v->usage);
+            return false;
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (key.n == w->pairs[k].key.n && strncasecmp(key.p, w->pairs[k].key.p, key.n) == 0) {
+                request_fail(r, STATUS_ERR, "bad_request", "%.*s= is given twice", (int)key.n,
+                             key.p);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_args(struct request *r, const struct wire_request *w)
+{
+    const struct verb *v = r->verb;
+    if (v == &verbs[VERB_UNKNOWN]) {
+        request_fail(r, STATUS_ERR, "unknown_verb", "there is no verb %.*s; HELP lists the verbs",
+                     w->verb.n > 32 ? 32 : (int)w->verb.n, w->verb.p);
+        return false;
+    }
+    if (v->run == NULL) {
+        request_fail(r, STATUS_ERR, "not_supported", "%s is not supported in this version",
+                     v->name);
+        return false;
+    }
+    if (w->nargs > v->args_max && v->run == verb_lock) {
+        request_fail(r, STATUS_ERR, "not_supported",
+                     "LOCK of several resources is not supported in this version");
+        return false;
+    }
+    if (w->nargs < v->args_min || w->nargs > v->args_max) {
+        request_fail(r, STATUS_ERR, "bad_request", "usage: %s", v->usage);
+        return false;
+    }
+    return check_keys(r, w);
+}
+
+void verbs_dispatch(struct conn *c, const struct wire_request *w)
+{
+    bool tag_used = request_by_tag(c, w->tag) != NULL;
+    struct request *r = request_new(c, w->tag);
+    r->verb = find_verb(w->verb);
+    if (tag_used)
+        request_fail(r, STATUS_ERR, "tag_in_use", "a request with tag %s is not answered yet",
+                     r->tag);
+    else if (check_args(r, w))
+        r->verb->run(r, w);
+}
+
+void verbs_bad_line(struct conn *c, struct str tag, const char *code, const char *message)
+{
+    struct request *r = request_new(c, tag);
+    r->verb = &verbs[VERB_BAD_LINE];
+    request_fail(r, STATUS_ERR, code, "%s", message);
+}
+
+/* --- verbs that need nobody else --- */
+
+static void verb_hello(struct request *r, const struct wire_request *w)
+{
+    struct conn *c = r->conn;
+    const struct server *s = c->server;
+    const struct str *events = wire_value(w, "events");
+    struct str name;
+    int64_t protocol;
+    char instance[16];
+    if (!arg_number(r, w, "protocol", 1, 1, 1, &protocol) ||
+        !arg_text(r, w, "name", 1, NAME_MAX_BYTES, &name))
+        return;
+    if (events && !str_is(*events, "off")) {
+        request_fail(r, STATUS_ERR, "not_supported", "events are not supported in this version");
+        return;
+    }
+    if (name.p) {
+        buf_clear(&c->name);
+        buf_put(&c->name, name.p, name.n);
+    }
+    snprintf(instance, sizeof(instance), "%d", (int)service_instance(s->o.service));
+    struct json j = request_begin(r, STATUS_OK);
+    json_put_string(&j, "server", STR_LIT("pglockd"));
+    json_put_string(&j, "version", str_of(s->o.version));
+    json_put_int(&j, "protocol", 1);
+    json_put_string(&j, "instance", str_of(instance));
+    json_put_string(&j, "auth", STR_LIT("off"));
+    json_put_int(&j, "ttl_max_ms", s->o.settings->ttl_max_ms);
+    json_put_int(&j, "line_max", (int64_t)s->o.settings->line_max);
+    request_end(r, STATUS_OK, &j);
+}
+
+static void verb_ping(struct request *r, const struct wire_request *w)
+{
+    (void)w;
+    struct json j = request_begin(r, STATUS_OK);
+    request_end(r, STATUS_OK, &j);
+}
+
+/* When its turn comes: everything before it is answered. */
+static void quit(struct request *r)
+{
+    struct conn *c = r->conn;
+    struct json j = request_begin(r, STATUS_OK);
+    request_end(r, STATUS_OK, &j);
+    conn_end(c, CLOSE_QUIT);
+}
+
+static void verb_quit(struct request *r, const struct wire_request *w)
+{
+    (void)w;
+    r->start = quit;
+    request_run(r);
+}
+
+static void help_verb(struct json *j, const struct verb *v)
+{
+    json_begin_object(j);
+    json_put_string(j, "verb", str_of(v->name));
+    json_put_string(j, "usage", str_of(v->usage));
+    json_put_string(j, "help", str_of(v->help));
+    json_end_object(j);
+}
+
+static void verb_help(struct request *r, const struct wire_request *w)
+{
+    const struct verb *one = w->nargs == 1 ? find_verb(w->args[0]) : NULL;
+    if (one && one->usage == NULL) {
+        request_fail(r, STATUS_ERR, "unknown_verb",
+                     "there is no verb of that name; HELP lists them");
+        return;
+    }
+    struct json j = request_begin(r, STATUS_OK);
+    json_key(&j, "verbs");
+    json_begin_array(&j);
+    for (size_t i = 0; i < VERB_COUNT; i++)
+        if (verbs[i].usage && (one == NULL || one == &verbs[i]))
+            help_verb(&j, &verbs[i]);
+    json_end_array(&j);
+    request_end(r, STATUS_OK, &j);
+}
+
+static void verb_stats(struct request *r, const struct wire_request *w)
+{
+    static const struct {
+        const char *name;
+        enum metric metric;
+    } counts[] = {
+        {"requests_total", M_REQUESTS},
+        {"lock_attempts_total", M_LOCK_ATTEMPTS},
+        {"lock_contention_total", M_LOCK_CONTENTION},
+        {"leases_released_total", M_LEASES_ENDED},
+        {"batches_total", M_BATCHES},
+        {"postgres_reconnects_total", M_POSTGRES_RECONNECTS},
+        {"postgres_errors_total", M_POSTGRES_ERRORS},
+        {"connections_accepted_total", M_CONNECTIONS_ACCEPTED},
+        {"connections_refused_total", M_CONNECTIONS_REFUSED},
+    };
+    const struct server *s = r->conn->server;
+    const char *why;
+    (void)w;
+    struct json j = request_begin(r, STATUS_OK);
+    json_put_int(&j, "uptime_ms", (clock_mono_us() - s->started_us) / 1000);
+    json_put_bool(&j, "postgres_up", service_can_renew(s->o.service, &why));
+    json_put_bool(&j, "janitor", service_is_janitor(s->o.service));
+    json_put_int(&j, "connections", (int64_t)s->connections);
+    json_put_int(&j, "waiters", service_waiters(s->o.service));
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        json_put_int(&j, counts[i].name, metric_total(counts[i].metric));
+    request_end(r, STATUS_OK, &j);
+}

@@ -1,0 +1,251 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/xalloc.h"
+#include "pg/array.h"
+#include "service/state.h"
+
+/*
+ * A daemon's presence: its row and its advisory lock on a connection of its own, a heartbeat on it,
+ * notifications to other daemons and from them. Notifications only shorten the way: what one of
+ * them loses, the next heartbeat finds.
+ */
+
+struct presence {
+    struct service *s;
+    struct link *link;
+    ev_timer heart;
+    ev_prepare before_sleep;
+    struct buf wakes; /* int32_t: daemons to notify */
+    bool notifying;
+    bool listening;
+    bool known;   /* the last heartbeat found our row */
+    bool missing; /* the last heartbeat found fewer waiters than we have */
+    struct link_params params;
+    void (*retired)(void *arg);
+    void *retired_arg;
+};
+
+static const char session_sql[] =
+    "set search_path = pg_catalog, pg_temp; set synchronous_commit = off;"
+    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off;"
+    "set statement_timeout = '5s'; set client_min_messages = warning";
+
+static const struct link_statement register_statement = {
+    "register", "select pglockd.register_instance($1, $2, $3)", true};
+static const struct link_statement listen_statement = {"listen",
+                                                       "select pglockd.listen_instance($1)", true};
+static const struct link_statement heartbeat_statement = {
+    "heartbeat", "select known, waiters, grants from pglockd.heartbeat($1)", true};
+static const struct link_statement notify_statement = {"notify",
+                                                       "select pglockd.notify_instances($1)", true};
+static const struct link_statement retire_statement = {
+    "retire", "select o_wake from pglockd.retire_instance($1, $2)", false};
+
+static void ignore_end(void *arg, const struct link_outcome *outcome)
+{
+    (void)arg, (void)outcome;
+}
+
+/* --- registration --- */
+
+static void register_self(struct presence *p);
+
+static void on_registered(void *arg, int call, const struct link_rows *rows)
+{
+    struct presence *p = arg;
+    (void)call;
+    if (!link_is_null(rows, 0, 0))
+        p->s->instance = (int32_t)link_int(rows, 0, 0);
+    p->known = !link_is_null(rows, 0, 0);
+}
+
+static void on_registered_end(void *arg, const struct link_outcome *outcome)
+{
+    struct presence *p = arg;
+    if (outcome->end != LINK_COMMITTED || !p->known)
+        return; /* the old session still holds our lock: the heart tries again */
+    link_params_clear(&p->params);
+    link_param_int4(&p->params, p->s->instance);
+    link_call(p->link, &listen_statement, &p->params);
+    link_send(p->link, NULL, ignore_end, p);
+    p->listening = true;
+    log_info("registered", "instance=%" PRId32, p->s->instance);
+    service_lanes_start(p->s);
+    service_collect(p->s);
+}
+
+static void register_self(struct presence *p)
+{
+    link_params_clear(&p->params);
+    link_param_text(&p->params, str_of(p->s->o.name));
+    link_param_text(&p->params, str_of(p->s->o.version));
+    if (p->s->instance)
+        link_param_int4(&p->params, p->s->instance);
+    else
+        link_param_null(&p->params);
+    link_call(p->link, &register_statement, &p->params);
+    link_send(p->link, on_registered, on_registered_end, p);
+}
+
+/* --- heartbeat --- */
+
+static void on_heartbeat(void *arg, int call, const struct link_rows *rows)
+{
+    struct presence *p = arg;
+    (void)call;
+    p->known = link_int(rows, 0, 0) != 0;
+    /*
+     * Fewer rows in the queue than requests that have waited all the time since the heartbeat
+     * before: some were lost. Twice in a row, since a request just granted still counts here.
+     */
+    bool missing = link_int(rows, 0, 1) < p->s->waiting_low;
+    if (missing && p->missing)
+        locks_resync(p->s, -1);
+    p->missing = missing;
+    p->s->waiting_low = p->s->waiting;
+    if (link_int(rows, 0, 2) != 0)
+        service_collect(p->s);
+}
+
+static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct presence *p = w->data;
+    (void)loop, (void)revents;
+    if (!link_is_up(p->link) || link_open_rounds(p->link) > 0 || p->retired)
+        return;
+    if (!p->known || !p->listening) {
+        register_self(p);
+        return;
+    }
+    link_params_clear(&p->params);
+    link_param_int4(&p->params, p->s->instance);
+    link_call(p->link, &heartbeat_statement, &p->params);
+    link_send(p->link, on_heartbeat, ignore_end, p);
+}
+
+/* --- notifications --- */
+
+static void on_notified_end(void *arg, const struct link_outcome *outcome)
+{
+    struct presence *p = arg;
+    (void)outcome;
+    p->notifying = false;
+}
+
+/* After the commits of this turn, and one for all of them. */
+static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    struct presence *p = w->data;
+    struct array_writer a;
+    (void)loop, (void)revents;
+    if (p->wakes.len == 0 || p->notifying || !link_is_up(p->link))
+        return;
+    link_params_clear(&p->params);
+    link_param_open(&p->params);
+    array_begin(&a, &p->params.bytes, PG_INT8);
+    for (size_t at = 0; at < p->wakes.len; at += sizeof(int32_t)) {
+        int32_t instance;
+        memcpy(&instance, p->wakes.data + at, sizeof(instance));
+        array_put_int8(&a, instance);
+    }
+    array_end(&a);
+    link_param_close(&p->params);
+    buf_clear(&p->wakes);
+    p->notifying = true;
+    link_call(p->link, &notify_statement, &p->params);
+    link_send(p->link, NULL, on_notified_end, p);
+}
+
+void presence_wake(struct presence *p, int32_t instance)
+{
+    for (size_t at = 0; at < p->wakes.len; at += sizeof(instance))
+        if (memcmp(p->wakes.data + at, &instance, sizeof(instance)) == 0)
+            return;
+    buf_put(&p->wakes, &instance, sizeof(instance));
+}
+
+static void on_notified(void *arg, const char *channel)
+{
+    struct presence *p = arg;
+    (void)channel; /* it listens for one */
+    service_collect(p->s);
+}
+
+/* --- the end --- */
+
+static void on_retired_end(void *arg, const struct link_outcome *outcome)
+{
+    struct presence *p = arg;
+    (void)outcome;
+    p->retired(p->retired_arg);
+}
+
+void presence_retire(struct presence *p, void (*done)(void *arg), void *arg)
+{
+    p->retired = done;
+    p->retired_arg = arg;
+    if (!link_is_up(p->link)) {
+        done(arg); /* the janitor of another daemon will find that we are gone */
+        return;
+    }
+    link_params_clear(&p->params);
+    link_param_int4(&p->params, p->s->instance);
+    link_param_int8(&p->params, p->s->o.settings->requeue_grace_ms);
+    link_call(p->link, &retire_statement, &p->params);
+    link_send(p->link, NULL, on_retired_end, p);
+}
+
+static void on_up(void *arg)
+{
+    struct presence *p = arg;
+    p->known = p->listening = false;
+    register_self(p);
+}
+
+static void on_down(void *arg)
+{
+    struct presence *p = arg;
+    p->notifying = p->known = p->listening = false;
+}
+
+struct presence *presence_create(struct service *s)
+{
+    static const struct link_statement *const statements[] = {
+        &register_statement, &listen_statement, &heartbeat_statement, &notify_statement,
+        &retire_statement};
+    struct presence *p = xcalloc(1, sizeof(*p));
+    p->s = s;
+    ev_timer_init(&p->heart, on_heart, HEARTBEAT_MS / 1000.0, HEARTBEAT_MS / 1000.0);
+    p->heart.data = p;
+    ev_timer_start(s->o.loop, &p->heart);
+    ev_prepare_init(&p->before_sleep, on_before_sleep);
+    p->before_sleep.data = p;
+    ev_prepare_start(s->o.loop, &p->before_sleep);
+    struct link_options options = {.loop = s->o.loop,
+                                   .conninfo = s->o.conninfo,
+                                   .label = "presence",
+                                   .session = session_sql,
+                                   .statements = statements,
+                                   .nstatements = 5,
+                                   .up = on_up,
+                                   .down = on_down,
+                                   .notified = on_notified,
+                                   .arg = p};
+    p->link = link_create(&options);
+    return p;
+}
+
+void presence_destroy(struct presence *p)
+{
+    if (p == NULL)
+        return;
+    ev_timer_stop(p->s->o.loop, &p->heart);
+    ev_prepare_stop(p->s->o.loop, &p->before_sleep);
+    link_destroy(p->link);
+    link_params_free(&p->params);
+    buf_free(&p->wakes);
+    free(p);
+}

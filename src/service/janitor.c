@@ -1,0 +1,227 @@
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/xalloc.h"
+#include "pg/array.h"
+#include "service/state.h"
+
+/*
+ * The janitor: one daemon at a time, elected by an advisory lock on this connection, over which it
+ * does all its writing; so a janitor that has lost the lock cannot write. It ticks the lease clock
+ * and sweeps.
+ *
+ * The clock's rule: a tick credits what this process saw pass on CLOCK_MONOTONIC since it sent its
+ * last confirmed tick, at most CREDIT_MAX_US, and nothing for the first one. So the lease clock
+ * never runs faster than real time, and a pause of anybody stops it.
+ */
+
+enum {
+    TICK_MS = 250,
+    SWEEP_EVERY = 4,        /* ticks between sweeps */
+    ELECTION_EVERY = 4,     /* ticks between tries to become the janitor */
+    SWEEP_LEASES_MAX = 500, /* looked at in one sweep */
+    CREDIT_MAX_US = 750000, /* the same as in pglockd.lease_reading() */
+};
+
+struct janitor {
+    struct service *s;
+    struct link *link;
+    ev_timer timer;
+    bool leads;
+    unsigned turns;
+    int64_t ticked_us;  /* when the last confirmed tick was sent; 0: none yet */
+    int64_t ticking_us; /* when the tick in flight was sent */
+    bool ticking;
+    bool sweeping;
+    bool more;        /* the last sweep left something */
+    struct buf wakes; /* int32_t: daemons to wake when the sweep is committed */
+    struct link_params params;
+};
+
+static const char session_sql[] =
+    "set search_path = pg_catalog, pg_temp; set default_transaction_isolation = 'read committed';"
+    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off;"
+    "set enable_hashjoin = off; set enable_mergejoin = off; set lock_timeout = '1s';"
+    "set statement_timeout = '10s'; set client_min_messages = warning";
+
+static const struct link_statement elect_statement = {"elect", "select pglockd.take_janitor()",
+                                                      true};
+static const struct link_statement tick_statement = {
+    "tick", "select pglockd.tick($1::int8 * interval '1 microsecond')", true};
+static const struct link_statement sweep_statement = {
+    "sweep", "select o_expired, o_more, o_instances, o_wake, o_pending from pglockd.sweep($1, $2)",
+    false};
+
+static void on_elected(void *arg, int call, const struct link_rows *rows)
+{
+    struct janitor *j = arg;
+    (void)call;
+    j->leads = link_int(rows, 0, 0) != 0;
+    if (j->leads) {
+        j->ticked_us = 0;
+        log_info("janitor_elected", "instance=%d", (int)j->s->instance);
+        metric_set(M_JANITOR_LEADER, 1);
+    }
+}
+
+static void on_elected_end(void *arg, const struct link_outcome *outcome)
+{
+    (void)arg, (void)outcome;
+}
+
+static void on_ticked_end(void *arg, const struct link_outcome *outcome)
+{
+    struct janitor *j = arg;
+    j->ticking = false;
+    if (outcome->end != LINK_COMMITTED)
+        return;
+    j->ticked_us = j->ticking_us;
+    metric_add(M_CLOCK_TICKS, 1);
+}
+
+static void tick(struct janitor *j)
+{
+    j->ticking_us = clock_mono_us();
+    j->ticking = true;
+    int64_t elapsed_us = j->ticked_us ? j->ticking_us - j->ticked_us : 0;
+    link_params_clear(&j->params);
+    link_param_int8(&j->params, elapsed_us < CREDIT_MAX_US ? elapsed_us : CREDIT_MAX_US);
+    link_call(j->link, &tick_statement, &j->params);
+    link_send(j->link, NULL, on_ticked_end, j);
+}
+
+static void on_swept(void *arg, int call, const struct link_rows *rows)
+{
+    struct janitor *j = arg;
+    struct array_reader r;
+    struct str resource;
+    int64_t instance;
+    const void *value;
+    int length;
+    (void)call;
+    int64_t expired = link_int(rows, 0, 0);
+    j->more = link_int(rows, 0, 1) != 0;
+    metric_add(M_JANITOR_EXPIRED, expired);
+    if (expired > 0)
+        log_info("expired", "leases=%d", (int)expired);
+    if (link_int(rows, 0, 2) > 0)
+        log_warn("instances_retired", "count=%d", (int)link_int(rows, 0, 2));
+    value = link_bytes(rows, 0, 3, &length);
+    if (array_open(&r, value, length))
+        while (array_next_int(&r, &instance)) {
+            int32_t wake = (int32_t)instance;
+            buf_put(&j->wakes, &wake, sizeof(wake));
+        }
+    value = link_bytes(rows, 0, 4, &length);
+    if (array_open(&r, value, length))
+        while (array_next_text(&r, &resource))
+            service_pending(j->s, resource);
+}
+
+static void sweep(struct janitor *j);
+
+static void on_swept_end(void *arg, const struct link_outcome *outcome)
+{
+    struct janitor *j = arg;
+    j->sweeping = false;
+    if (outcome->end == LINK_REFUSED)
+        log_warn("sweep_refused", "sqlstate=%s message=%s", outcome->sqlstate,
+                 log_quote(str_of(outcome->message)));
+    if (outcome->end != LINK_COMMITTED)
+        return;
+    for (size_t at = 0; at < j->wakes.len; at += sizeof(int32_t)) {
+        int32_t instance;
+        memcpy(&instance, j->wakes.data + at, sizeof(instance));
+        service_wake(j->s, instance);
+    }
+    if (j->more)
+        sweep(j); /* in small steps, so that no guard and no row is held for long */
+}
+
+static void sweep(struct janitor *j)
+{
+    buf_clear(&j->wakes);
+    j->more = false;
+    j->sweeping = true;
+    link_params_clear(&j->params);
+    link_param_int4(&j->params, SWEEP_LEASES_MAX);
+    link_param_int8(&j->params, j->s->o.settings->requeue_grace_ms);
+    link_call(j->link, &sweep_statement, &j->params);
+    link_send(j->link, on_swept, on_swept_end, j);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct janitor *j = w->data;
+    (void)loop, (void)revents;
+    if (!link_is_up(j->link) || j->s->instance == 0)
+        return;
+    j->turns++;
+    if (!j->leads) {
+        if (j->turns % ELECTION_EVERY == 0 && link_open_rounds(j->link) == 0) {
+            link_params_clear(&j->params);
+            link_call(j->link, &elect_statement, &j->params);
+            link_send(j->link, on_elected, on_elected_end, j);
+        }
+        return;
+    }
+    if (!j->ticking)
+        tick(j);
+    if (!j->sweeping && j->turns % SWEEP_EVERY == 0)
+        sweep(j);
+}
+
+static void on_up(void *arg)
+{
+    struct janitor *j = arg;
+    j->turns = ELECTION_EVERY - 1; /* try at the next turn */
+}
+
+static void on_down(void *arg)
+{
+    struct janitor *j = arg;
+    if (j->leads)
+        log_warn("janitor_lost", "instance=%d", (int)j->s->instance);
+    j->leads = false;
+    metric_set(M_JANITOR_LEADER, 0);
+}
+
+struct janitor *janitor_create(struct service *s)
+{
+    static const struct link_statement *const statements[] = {&elect_statement, &tick_statement,
+                                                              &sweep_statement};
+    struct janitor *j = xcalloc(1, sizeof(*j));
+    j->s = s;
+    ev_timer_init(&j->timer, on_timer, TICK_MS / 1000.0, TICK_MS / 1000.0);
+    j->timer.data = j;
+    ev_timer_start(s->o.loop, &j->timer);
+    struct link_options options = {.loop = s->o.loop,
+                                   .conninfo = s->o.conninfo,
+                                   .label = "janitor",
+                                   .session = session_sql,
+                                   .statements = statements,
+                                   .nstatements = 3,
+                                   .up = on_up,
+                                   .down = on_down,
+                                   .arg = j};
+    j->link = link_create(&options);
+    return j;
+}
+
+void janitor_destroy(struct janitor *j)
+{
+    if (j == NULL)
+        return;
+    ev_timer_stop(j->s->o.loop, &j->timer);
+    link_destroy(j->link);
+    link_params_free(&j->params);
+    buf_free(&j->wakes);
+    free(j);
+}
+
+bool janitor_leads(const struct janitor *j)
+{
+    return j->leads;
+}

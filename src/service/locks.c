@@ -1,0 +1,558 @@
+#include "service/locks.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/xalloc.h"
+#include "service/state.h"
+#include "wire/duration.h"
+
+/*
+ * A LOCK's way:
+ *
+ *   acquire ──▶ SUBMITTED ──▶ granted, busy, … ──▶ answered
+ *                 │    ▲ │
+ *     guard held  ▼    │ └──▶ WAITING ──▶ granted ─────────▶ answered
+ *                PAUSED          │ time over, cancelled, client gone, daemon stops
+ *                                ▼
+ *                           WITHDRAWING ──▶ out of the queue, or granted after all ──▶ answered
+ *
+ * A call lives until its operation is back from the lane, even when its client is gone or was told
+ * that the outcome is unknown: only then is it known what has to be given back.
+ */
+
+static const char *const mode_names[] = {"exclusive", "shared"};
+static const char *const outcome_names[OUTCOMES] = {
+    [OUTCOME_OK] = "granted",
+    [OUTCOME_BUSY] = "busy",
+    [OUTCOME_QUIET] = "quiet",
+    [OUTCOME_GUARDED] = "guarded",
+    [OUTCOME_TIMEOUT] = "timeout",
+    [OUTCOME_CANCELLED] = "cancelled",
+    [OUTCOME_SUPERSEDED] = "superseded",
+    [OUTCOME_ID_MISMATCH] = "id_mismatch",
+    [OUTCOME_TOO_MANY] = "too_many_waiters",
+    [OUTCOME_UNAVAILABLE] = "unavailable",
+    [OUTCOME_UNKNOWN] = "outcome_unknown",
+    [OUTCOME_INTERNAL] = "internal",
+};
+enum contention { CONTENTION_WAITED, CONTENTION_BUSY, CONTENTION_QUIET, CONTENTION_GUARDED };
+static const char *const contention_names[] = {"waited", "busy", "quiet", "guarded"};
+enum lease_end { LEASE_RELEASED, LEASE_EXPIRED };
+static const char *const lease_end_names[] = {"released", "expired"};
+
+void service_register_metrics(void)
+{
+    metrics_label_names(LABEL_MODE, mode_names, 2);
+    metrics_label_names(LABEL_OUTCOME, outcome_names, OUTCOMES);
+    metrics_label_names(LABEL_CONTENTION, contention_names, 4);
+    metrics_label_names(LABEL_LEASE_END, lease_end_names, 2);
+    lane_register_metrics();
+}
+
+/* --- the life of a call --- */
+
+static char *place_text(char *at, struct str from, struct str *to)
+{
+    *to = (struct str){from.p ? at : NULL, from.n};
+    if (from.n > 0)
+        memcpy(at, from.p, from.n);
+    return at + from.n;
+}
+
+static void on_wait_over(struct ev_loop *loop, ev_timer *w, int revents);
+
+struct call *call_new(struct service *s, uint64_t conn_id, const struct call_texts *texts)
+{
+    uint64_t id;
+    struct call *call = slab_alloc(&s->calls, &id);
+    size_t n = texts->resource.n + texts->owner.n + texts->note.n + texts->id.n;
+    char *at = call->small;
+    if (n > sizeof(call->small))
+        at = call->text = xmalloc(n);
+    at = place_text(at, texts->resource, &call->op.resource);
+    at = place_text(at, texts->owner, &call->op.owner);
+    at = place_text(at, texts->note, &call->op.note);
+    place_text(at, texts->id, &call->op.id);
+    call->service = s;
+    call->op.conn_id = conn_id;
+    call->op.request_id = id;
+    list_init(&call->op.link);
+    list_init(&call->at);
+    ev_init(&call->timer, on_wait_over);
+    call->timer.data = call;
+    return call;
+}
+
+static void call_free(struct call *call)
+{
+    ev_timer_stop(call->service->o.loop, &call->timer);
+    list_remove(&call->at);
+    free(call->text);
+    slab_free(&call->service->calls, call->op.request_id);
+}
+
+/* Or an operation of another kind that a LOCK has become meanwhile. */
+static bool is_lock(const struct call *call)
+{
+    return call->op.kind != OP_RELEASE && call->op.kind != OP_RENEW;
+}
+
+static void tell(struct call *call, enum outcome outcome)
+{
+    call->outcome = outcome;
+    if (is_lock(call))
+        metric_add2(M_LOCK_ATTEMPTS, call->op.exclusive ? 0 : 1, outcome, 1);
+    if (!call->abandoned && !call->answered_early)
+        call->answered(call);
+}
+
+static void answer(struct call *call, enum outcome outcome)
+{
+    tell(call, outcome);
+    call_free(call);
+}
+
+/* The client is told that nothing is known; the call stays for its operation to come back. */
+static void answer_early(struct call *call)
+{
+    if (call->abandoned || call->answered_early)
+        return;
+    tell(call, OUTCOME_UNKNOWN);
+    call->answered_early = true;
+}
+
+static bool nobody_waits(const struct call *call)
+{
+    return call->abandoned || call->answered_early;
+}
+
+static void submit(struct call *call)
+{
+    call->state = CALL_SUBMITTED;
+    call->service->submitted++;
+    service_submit(call->service, &call->op);
+}
+
+/* --- leases that nobody can get --- */
+
+struct orphan {
+    struct op op;
+    struct service *service;
+    char resource[];
+};
+
+static void orphan_done(struct op *op)
+{
+    struct orphan *o = container_of(op, struct orphan, op);
+    o->service->chores--;
+    free(o);
+}
+
+static void release_orphan(struct service *s, struct str resource, int64_t token)
+{
+    struct orphan *o = xcalloc(1, sizeof(*o) + resource.n + 1);
+    memcpy(o->resource, resource.p, resource.n);
+    o->service = s;
+    o->op.kind = OP_RELEASE;
+    o->op.patient = true;
+    o->op.resource = (struct str){o->resource, resource.n};
+    o->op.number = token;
+    o->op.done = orphan_done;
+    s->chores++;
+    service_submit(s, &o->op);
+}
+
+/* --- grants --- */
+
+static void stop_waiting(struct call *call)
+{
+    struct service *s = call->service;
+    s->waiting--;
+    list_remove(&call->at);
+    if (s->waiting < s->waiting_low)
+        s->waiting_low = s->waiting;
+    ev_timer_stop(s->o.loop, &call->timer);
+    metric_observe_us(M_LOCK_WAIT, clock_mono_us() - call->waiting_since_us);
+}
+
+/*
+ * The call has a lease. It is given back when nobody is there to take it, but not when the request
+ * had an id: then its client may ask again and gets this lease.
+ */
+static void granted(struct call *call, int64_t token, int64_t decided_us)
+{
+    bool unwanted = call->end == END_CANCEL || call->end == END_DRAIN;
+    if (unwanted || (nobody_waits(call) && call->op.id.p == NULL))
+        release_orphan(call->service, call->op.resource, token);
+    if (unwanted) {
+        answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : OUTCOME_UNAVAILABLE);
+        return;
+    }
+    call->token = token;
+    call->ttl_ms = call->op.ttl_ms;
+    call->waited_ms = decided_us > call->received_us ? (decided_us - call->received_us) / 1000 : 0;
+    answer(call, OUTCOME_OK);
+}
+
+void locks_granted(struct service *s, uint64_t request_id, int64_t token, int64_t decided_us)
+{
+    struct call *call = slab_get(&s->calls, request_id);
+    if (call == NULL || (call->state != CALL_WAITING && call->state != CALL_WITHDRAWING)) {
+        log_warn("grant_without_waiter", "request=%" PRIu64 " token=%" PRId64, request_id, token);
+        return;
+    }
+    if (call->op.place == OP_SENT) { /* its operation will come back: decide then */
+        call->granted = token;
+        call->granted_us = decided_us;
+        return;
+    }
+    if (lane_remove(service_lane(s, call->op.resource), &call->op))
+        s->submitted--;
+    if (call->state == CALL_WAITING)
+        stop_waiting(call);
+    granted(call, token, decided_us);
+}
+
+/* --- leaving the queue --- */
+
+static enum outcome outcome_of_end(const struct call *call)
+{
+    switch (call->end) {
+    case END_TIMEOUT:
+        return OUTCOME_TIMEOUT;
+    case END_DRAIN:
+        return OUTCOME_UNAVAILABLE;
+    default:
+        return OUTCOME_CANCELLED;
+    }
+}
+
+static void on_withdrawn(struct op *op)
+{
+    struct call *call = container_of(op, struct call, op);
+    call->service->submitted--;
+    if (call->granted != 0)
+        granted(call, call->granted, call->granted_us);
+    else if (op->status == OP_AGAIN)
+        granted(call, op->number, op->sent_us);
+    else
+        answer(call, outcome_of_end(call));
+}
+
+static void withdraw(struct call *call, enum call_end end)
+{
+    struct service *s = call->service;
+    bool keep = call->abandoned && call->op.id.p != NULL;
+    if (call->end == END_NONE)
+        call->end = end;
+    if (call->state == CALL_WAITING)
+        stop_waiting(call);
+    call->state = CALL_WITHDRAWING;
+    call->op.kind = OP_WITHDRAW;
+    call->op.number = call->ticket;
+    call->op.keep_ms = keep ? s->o.settings->requeue_grace_ms : OP_KEEP_NONE;
+    call->op.patient = true; /* until it is done, a grant may still come */
+    call->op.done = on_withdrawn;
+    s->submitted++;
+    service_submit(s, &call->op);
+}
+
+/* Ends a wait unless its operation is on the way: then what comes back ends it. */
+static void end_wait(struct call *call, enum call_end end)
+{
+    struct service *s = call->service;
+    if (call->op.place == OP_QUEUED) { /* a resync that was not sent yet */
+        lane_remove(service_lane(s, call->op.resource), &call->op);
+        s->submitted--;
+    }
+    if (call->op.place == OP_SENT)
+        call->end = end;
+    else
+        withdraw(call, end);
+}
+
+static void on_wait_over(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop, (void)revents;
+    end_wait(w->data, END_TIMEOUT);
+}
+
+/* --- LOCK --- */
+
+static void start_waiting(struct call *call)
+{
+    struct service *s = call->service;
+    metric_add1(M_LOCK_CONTENTION, CONTENTION_WAITED, 1);
+    call->state = CALL_WAITING;
+    call->ticket = call->op.number;
+    list_append(&s->waiters, &call->at);
+    call->waiting_since_us = clock_mono_us();
+    s->waiting++;
+    if (call->wait_ms != DURATION_INF) {
+        int64_t left_us = call->received_us + 1000 * call->wait_ms - call->waiting_since_us;
+        ev_timer_set(&call->timer, left_us > 0 ? (double)left_us / 1e6 : 0., 0.);
+        ev_timer_start(s->o.loop, &call->timer);
+    }
+    if (nobody_waits(call) || call->end != END_NONE)
+        withdraw(call, END_CANCEL);
+}
+
+static void refused(struct call *call, enum contention reason, enum outcome outcome)
+{
+    metric_add1(M_LOCK_CONTENTION, reason, 1);
+    answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : outcome);
+}
+
+static void guarded(struct call *call)
+{
+    if (clock_mono_us() - call->received_us >= 1000 * GUARDED_MS || nobody_waits(call)) {
+        refused(call, CONTENTION_GUARDED, OUTCOME_GUARDED);
+        return;
+    }
+    call->state = CALL_PAUSED;
+    list_append(&call->service->paused, &call->at);
+    service_look(call->service);
+}
+
+/* A request that wanted to wait and could not: see locks_acquire(). */
+static enum outcome outcome_of_busy(const struct call *call)
+{
+    if (call->wait_ms == 0)
+        return OUTCOME_BUSY;
+    return call->service->draining ? OUTCOME_UNAVAILABLE : OUTCOME_TOO_MANY;
+}
+
+static void on_acquired(struct op *op)
+{
+    struct call *call = container_of(op, struct call, op);
+    call->service->submitted--;
+    switch (op->status) {
+    case OP_AGAIN:
+        call->repeated = true;
+        granted(call, op->number, op->sent_us);
+        break;
+    case OP_DONE:
+        granted(call, op->number, op->sent_us);
+        break;
+    case OP_WAITS:
+        start_waiting(call);
+        break;
+    case OP_BUSY:
+        refused(call, CONTENTION_BUSY, outcome_of_busy(call));
+        break;
+    case OP_QUIET:
+        refused(call, CONTENTION_QUIET, OUTCOME_QUIET);
+        break;
+    case OP_GUARDED:
+        guarded(call);
+        break;
+    case OP_MISMATCH:
+        answer(call, OUTCOME_ID_MISMATCH);
+        break;
+    case OP_UNAVAILABLE:
+        answer(call, OUTCOME_UNAVAILABLE);
+        break;
+    case OP_UNKNOWN:
+        answer(call, OUTCOME_UNKNOWN);
+        break;
+    default:
+        answer(call, OUTCOME_INTERNAL);
+    }
+}
+
+void locks_acquire(struct call *call)
+{
+    struct service *s = call->service;
+    call->op.kind = OP_ACQUIRE;
+    call->op.wait =
+        call->wait_ms > 0 && !s->draining && s->waiting < (int64_t)s->o.settings->max_waiters;
+    call->op.done = on_acquired;
+    submit(call);
+}
+
+/* --- UNLOCK, RENEW --- */
+
+static enum outcome outcome_of_status(enum op_status status)
+{
+    switch (status) {
+    case OP_DONE:
+        return OUTCOME_OK;
+    case OP_LOST:
+        return OUTCOME_LOST;
+    case OP_DENIED:
+        return OUTCOME_DENIED;
+    case OP_UNAVAILABLE:
+        return OUTCOME_UNAVAILABLE;
+    case OP_UNKNOWN:
+        return OUTCOME_UNKNOWN;
+    default:
+        return OUTCOME_INTERNAL;
+    }
+}
+
+static void on_released(struct op *op)
+{
+    struct call *call = container_of(op, struct call, op);
+    call->service->submitted--;
+    call->held_ms = op->number;
+    if (op->status == OP_DONE) {
+        metric_add1(M_LEASES_ENDED, LEASE_RELEASED, 1);
+        metric_observe_us(M_LOCK_HOLD, 1000 * op->number);
+    }
+    answer(call, outcome_of_status(op->status));
+}
+
+void locks_release(struct call *call)
+{
+    call->op.kind = OP_RELEASE;
+    call->op.done = on_released;
+    call->token = call->op.number;
+    submit(call);
+}
+
+static void on_renewed(struct op *op)
+{
+    struct call *call = container_of(op, struct call, op);
+    call->service->submitted--;
+    call->ttl_ms = op->number;
+    answer(call, outcome_of_status(op->status));
+}
+
+void locks_renew(struct call *call)
+{
+    call->op.kind = OP_RENEW;
+    call->op.done = on_renewed;
+    call->token = call->op.number;
+    submit(call);
+}
+
+/* --- ends from outside --- */
+
+/* Takes a LOCK that is not in the queue yet back from the lane; false when it is on the way. */
+static bool take_back(struct call *call)
+{
+    struct service *s = call->service;
+    if (call->state == CALL_PAUSED)
+        return true;
+    if (call->state != CALL_SUBMITTED || call->op.was_unknown ||
+        !lane_remove(service_lane(s, call->op.resource), &call->op))
+        return false;
+    s->submitted--;
+    return true;
+}
+
+bool locks_cancel(struct call *call)
+{
+    if (!is_lock(call) || call->state == CALL_WITHDRAWING || call->end != END_NONE)
+        return false;
+    call->end = END_CANCEL;
+    if (call->state == CALL_WAITING)
+        end_wait(call, END_CANCEL);
+    else if (take_back(call))
+        answer(call, OUTCOME_CANCELLED);
+    return true;
+}
+
+void locks_end_input(struct call *call)
+{
+    if (!is_lock(call) || call->state == CALL_WITHDRAWING || call->end != END_NONE)
+        return;
+    if (call->state == CALL_WAITING)
+        end_wait(call, END_INPUT);
+    else
+        call->end = END_INPUT;
+}
+
+void locks_abandon(struct call *call)
+{
+    call->abandoned = true;
+    if (!is_lock(call))
+        return; /* an UNLOCK or RENEW was asked for and is carried out */
+    if (call->state == CALL_WAITING)
+        end_wait(call, END_CANCEL);
+    else if (take_back(call))
+        answer(call, OUTCOME_CANCELLED);
+}
+
+void locks_drain(struct service *s)
+{
+    list_for_each(at, &s->waiters) end_wait(container_of(at, struct call, at), END_DRAIN);
+}
+
+/* --- after the loss of a connection, or of the queue itself --- */
+
+static void on_resynced(struct op *op)
+{
+    struct call *call = container_of(op, struct call, op);
+    call->service->submitted--;
+    if (call->granted != 0 || op->status == OP_AGAIN) {
+        stop_waiting(call);
+        granted(call, call->granted ? call->granted : op->number,
+                call->granted ? call->granted_us : op->sent_us);
+    } else if (op->status == OP_LOST) {
+        stop_waiting(call);
+        answer(call, OUTCOME_SUPERSEDED);
+    } else if (call->end != END_NONE || nobody_waits(call)) {
+        withdraw(call, call->end == END_NONE ? END_CANCEL : call->end);
+    }
+}
+
+static void resync(struct call *call)
+{
+    if (call->state != CALL_WAITING || call->op.place != OP_IDLE)
+        return;
+    call->op.kind = OP_RESYNC;
+    call->op.number = call->ticket;
+    call->op.patient = true;
+    call->op.done = on_resynced;
+    call->service->submitted++;
+    service_submit(call->service, &call->op);
+}
+
+void locks_resync(struct service *s, int lane)
+{
+    if (s->waiting == 0)
+        return;
+    log_info("queue_resync", "lane=%d waiters=%" PRId64, lane, s->waiting);
+    list_for_each(at, &s->waiters)
+    {
+        struct call *call = container_of(at, struct call, at);
+        if (lane < 0 || service_lane(s, call->op.resource) == s->lanes[lane])
+            resync(call);
+    }
+}
+
+/* --- what took too long --- */
+
+static void look_at_slow(void *arg, struct op *op)
+{
+    const int64_t *before_us = arg;
+    struct call *call = container_of(op, struct call, op);
+    bool of_client = op->done == on_acquired || op->done == on_released || op->done == on_renewed ||
+                     op->done == on_withdrawn;
+    if (of_client && op->queued_us < *before_us)
+        answer_early(call);
+}
+
+void locks_look(struct service *s, int64_t now_us)
+{
+    int64_t before_us = now_us - 1000 * s->o.settings->request_timeout_ms;
+    struct list again;
+    for (int i = 0; i < s->nlanes; i++) {
+        lane_expire(s->lanes[i], before_us);
+        lane_each_queued(s->lanes[i], look_at_slow, &before_us);
+        if (lane_sent_since_us(s->lanes[i]) < before_us)
+            lane_each_sent(s->lanes[i], look_at_slow, &before_us);
+    }
+    list_init(&again);
+    list_splice(&again, &s->paused);
+    while (!list_empty(&again)) {
+        struct call *call = list_first(&again, struct call, at);
+        list_remove(&call->at);
+        submit(call);
+    }
+}

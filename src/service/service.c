@@ -1,0 +1,269 @@
+#include "service/service.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/xalloc.h"
+#include "service/route.h"
+#include "service/state.h"
+
+/* --- operations of the daemon itself --- */
+
+struct promote {
+    struct op op;
+    struct service *service;
+    char resource[];
+};
+
+static void promote_done(struct op *op)
+{
+    struct promote *p = container_of(op, struct promote, op);
+    p->service->chores--;
+    free(p);
+}
+
+void service_pending(struct service *s, struct str resource)
+{
+    if (s->promote_count >= PROMOTES_MAX)
+        return;
+    struct promote *p = xcalloc(1, sizeof(*p) + resource.n + 1);
+    memcpy(p->resource, resource.p, resource.n);
+    p->service = s;
+    p->op.kind = OP_PROMOTE;
+    p->op.patient = true;
+    p->op.resource = (struct str){p->resource, resource.n};
+    p->op.done = promote_done;
+    list_append(&s->promotes, &p->op.link);
+    s->promote_count++;
+    service_look(s);
+}
+
+static void submit_promotes(struct service *s)
+{
+    while (!list_empty(&s->promotes)) {
+        struct op *op = list_first(&s->promotes, struct op, link);
+        list_remove(&op->link);
+        s->promote_count--;
+        s->chores++;
+        service_submit(s, op);
+    }
+}
+
+struct collect {
+    struct op op;
+    struct service *service;
+};
+
+static void collect_done(struct op *op)
+{
+    struct collect *c = container_of(op, struct collect, op);
+    c->service->chores--;
+    c->service->collecting = false;
+    free(c);
+}
+
+void service_collect(struct service *s)
+{
+    if (s->collecting || s->nlanes == 0)
+        return;
+    struct collect *c = xcalloc(1, sizeof(*c));
+    c->service = s;
+    c->op.kind = OP_COLLECT;
+    c->op.patient = true;
+    c->op.done = collect_done;
+    s->collecting = true;
+    s->chores++;
+    lane_submit(s->lanes[0], &c->op);
+}
+
+/* --- lanes --- */
+
+struct lane *service_lane(struct service *s, struct str resource)
+{
+    return s->lanes[route_lane(resource, s->nlanes)];
+}
+
+void service_submit(struct service *s, struct op *op)
+{
+    lane_submit(service_lane(s, op->resource), op);
+    service_look(s);
+}
+
+static void on_granted(void *arg, uint64_t request_id, int64_t token, int64_t decided_us)
+{
+    locks_granted(arg, request_id, token, decided_us);
+}
+
+static void on_wake(void *arg, int32_t instance)
+{
+    service_wake(arg, instance);
+}
+
+static void on_pending(void *arg, struct str resource)
+{
+    service_pending(arg, resource);
+}
+
+void service_wake(struct service *s, int32_t instance)
+{
+    if (instance == s->instance)
+        service_collect(s);
+    else
+        presence_wake(s->presence, instance);
+}
+
+static bool lanes_up(const struct service *s)
+{
+    for (int i = 0; i < s->nlanes; i++)
+        if (!lane_is_up(s->lanes[i]))
+            return false;
+    return s->nlanes > 0;
+}
+
+static void on_lane_state(void *arg, int number, bool up)
+{
+    struct service *s = arg;
+    metric_set(M_POSTGRES_UP, lanes_up(s));
+    if (up)
+        locks_resync(s, number);
+    if (lanes_up(s) && !s->was_ready) {
+        s->was_ready = true;
+        s->o.ready(s->o.arg);
+    }
+}
+
+void service_lanes_start(struct service *s)
+{
+    if (s->nlanes > 0)
+        return;
+    struct lane_options options = {
+        .loop = s->o.loop,
+        .conninfo = s->o.conninfo,
+        .instance = s->instance,
+        .batch_max = s->o.settings->batch_max,
+        .sink = {on_granted, on_wake, on_pending, s},
+        .state_changed = on_lane_state,
+        .arg = s,
+    };
+    for (int i = 0; i < (int)s->o.settings->lanes; i++) {
+        options.number = i;
+        s->lanes[i] = lane_create(&options);
+    }
+    s->nlanes = (int)s->o.settings->lanes;
+}
+
+/* --- the look: what took too long, what is to be tried again --- */
+
+static bool has_work(const struct service *s)
+{
+    if (!list_empty(&s->paused) || !list_empty(&s->promotes))
+        return true;
+    for (int i = 0; i < s->nlanes; i++)
+        if (!lane_is_idle(s->lanes[i]))
+            return true;
+    return false;
+}
+
+static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct service *s = w->data;
+    (void)revents;
+    locks_look(s, clock_mono_us());
+    submit_promotes(s);
+    for (int i = 0; i < s->nlanes; i++)
+        metric_set1(M_LANE_QUEUE, (unsigned)i, (int64_t)lane_queued(s->lanes[i]));
+    if (!has_work(s))
+        ev_timer_stop(loop, w);
+}
+
+void service_look(struct service *s)
+{
+    if (!ev_is_active(&s->look)) {
+        s->look.repeat = PROMOTE_AGAIN_MS / 1000.0;
+        ev_timer_again(s->o.loop, &s->look);
+    }
+}
+
+/* --- the interface --- */
+
+struct service *service_create(const struct service_options *options)
+{
+    struct service *s = xcalloc(1, sizeof(*s));
+    s->o = *options;
+    list_init(&s->paused);
+    list_init(&s->waiters);
+    list_init(&s->promotes);
+    slab_init(&s->calls, sizeof(struct call));
+    ev_init(&s->look, on_look);
+    s->look.data = s;
+    s->reader = reader_create(options->loop, options->conninfo);
+    s->presence = presence_create(s);
+    s->janitor = janitor_create(s);
+    return s;
+}
+
+void service_destroy(struct service *s)
+{
+    if (s == NULL)
+        return;
+    ev_timer_stop(s->o.loop, &s->look);
+    janitor_destroy(s->janitor);
+    presence_destroy(s->presence);
+    reader_destroy(s->reader);
+    for (int i = 0; i < s->nlanes; i++)
+        lane_destroy(s->lanes[i]);
+    list_for_each(at, &s->promotes)
+        free(container_of(container_of(at, struct op, link), struct promote, op));
+    slab_free_all(&s->calls);
+    free(s);
+}
+
+void service_drain(struct service *s)
+{
+    s->draining = true;
+    locks_drain(s);
+}
+
+bool service_is_idle(const struct service *s)
+{
+    return s->submitted == 0 && s->waiting == 0 && list_empty(&s->paused) && s->chores == 0;
+}
+
+void service_retire(struct service *s, void (*done)(void *arg), void *arg)
+{
+    presence_retire(s->presence, done, arg);
+}
+
+bool service_can_renew(const struct service *s, const char **why)
+{
+    *why = NULL;
+    if (s->draining)
+        *why = "the daemon is stopping";
+    else if (!s->was_ready)
+        *why = "the daemon is starting";
+    else if (!lanes_up(s))
+        *why = "PostgreSQL cannot be reached";
+    return *why == NULL;
+}
+
+int32_t service_instance(const struct service *s)
+{
+    return s->instance;
+}
+
+struct reader *service_reader(struct service *s)
+{
+    return s->reader;
+}
+
+int64_t service_waiters(const struct service *s)
+{
+    return s->waiting;
+}
+
+bool service_is_janitor(const struct service *s)
+{
+    return janitor_leads(s->janitor);
+}

@@ -1,0 +1,71 @@
+#ifndef PGLOCKD_SERVICE_STATE_H
+#define PGLOCKD_SERVICE_STATE_H
+
+/* What the files of the service share; nobody else includes it. */
+
+#include "base/slab.h"
+#include "pg/lane.h"
+#include "service/call.h"
+#include "service/service.h"
+
+enum {
+    HEARTBEAT_MS = 1000,
+    EXPIRE_LOOK_MS = 100,  /* between looks for requests that took too long */
+    PROMOTE_AGAIN_MS = 20, /* before a resource whose guard was held elsewhere is tried again */
+    GUARDED_MS = 200,      /* how long a request that may not wait is tried again */
+    PROMOTES_MAX = 10000,  /* remembered; the janitor finds what is forgotten */
+};
+
+struct presence; /* instance.c: registration, heartbeat, notifications */
+struct janitor;  /* janitor.c: lease clock, expiry, cleaning */
+
+struct service {
+    struct service_options o;
+    int32_t instance;
+    struct lane *lanes[LANES_MAX];
+    int nlanes;
+    struct reader *reader;
+    struct presence *presence;
+    struct janitor *janitor;
+    struct slab calls;
+    struct list paused;   /* calls to be submitted again at the next look */
+    struct list waiters;  /* calls that wait */
+    struct list promotes; /* struct promote to be submitted at the next look */
+    size_t promote_count;
+    size_t chores;       /* operations of the daemon itself that are with a lane */
+    ev_timer look;       /* runs while something is submitted, paused or to be promoted */
+    int64_t waiting;     /* calls in the queue */
+    int64_t waiting_low; /* the fewest since the last heartbeat was sent */
+    int64_t submitted;   /* calls with a lane */
+    bool was_ready;
+    bool draining;
+    bool collecting; /* a collect operation is with a lane */
+};
+
+/* service.c */
+struct lane *service_lane(struct service *s, struct str resource);
+void service_submit(struct service *s, struct op *op);
+void service_look(struct service *s); /* starts the look timer */
+void service_lanes_start(struct service *s);
+void service_pending(struct service *s, struct str resource);
+void service_collect(struct service *s);
+void service_wake(struct service *s, int32_t instance);
+
+/* locks.c */
+void locks_granted(struct service *s, uint64_t request_id, int64_t token, int64_t decided_us);
+void locks_resync(struct service *s, int lane); /* -1: all lanes */
+void locks_look(struct service *s, int64_t now_us);
+void locks_drain(struct service *s);
+
+/* instance.c */
+struct presence *presence_create(struct service *s);
+void presence_destroy(struct presence *p);
+void presence_wake(struct presence *p, int32_t instance);
+void presence_retire(struct presence *p, void (*done)(void *arg), void *arg);
+
+/* janitor.c */
+struct janitor *janitor_create(struct service *s);
+void janitor_destroy(struct janitor *j);
+bool janitor_leads(const struct janitor *j);
+
+#endif
