@@ -21,6 +21,10 @@ pglockctl_parts = \
     src/pglockctl/proc_cpu.h \
     src/pglockctl/renew.c \
     src/pglockctl/run.c \
+    src/pglockctl/run_command.c \
+    src/pglockctl/run_command.h \
+    src/pglockctl/run_guard.c \
+    src/pglockctl/run_guard.h \
     src/pglockctl/stats.c \
     src/pglockctl/text.c \
     src/pglockctl/text.h \
