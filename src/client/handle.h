@@ -54,4 +54,10 @@ void handle_skip_address(struct pglockd *c);
 /* Ends the threads and frees the keeper; NULL is fine. In a forked child it only frees. */
 void keeper_free(struct keeper *k, bool forked);
 
+/*
+ * Makes c continue at the address that the renewals found to work, so that a request of its own
+ * does not first wait for a daemon that is known to be away. k may be NULL.
+ */
+void keeper_share_address(struct keeper *k, struct pglockd *c);
+
 #endif

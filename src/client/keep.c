@@ -45,6 +45,8 @@ struct keeper {
     uint64_t last_serial;
     pglockd_lease *telling; /* the lease whose callback runs */
     pglockd *conn;          /* used by the renewing thread alone */
+    size_t good_address;    /* the one that answered last */
+    bool answered;
     int request_ms;
 };
 
@@ -175,7 +177,7 @@ static void note_renewal(struct keeper *k, struct kept *kept, pglockd_status sta
 /* Short enough that several daemons can be asked before the lease is given up. */
 static int attempt_ms(const struct keeper *k, int64_t ttl_ms)
 {
-    int64_t ms = ttl_ms / 6;
+    int64_t ms = ttl_ms / 8;
     if (ms < ATTEMPT_MIN_MS)
         ms = ATTEMPT_MIN_MS;
     return ms < k->request_ms ? (int)ms : k->request_ms;
@@ -195,6 +197,10 @@ static void renew_one(struct keeper *k, struct kept *kept)
         status = pglockd_renew(k->conn, copy, ttl_ms);
     }
     pthread_mutex_lock(&k->mutex);
+    if (k->conn->connected) {
+        k->good_address = k->conn->next;
+        k->answered = true;
+    }
     kept = find_serial(k, serial);
     if (kept) {
         note_renewal(k, kept, status, copy);
@@ -338,5 +344,17 @@ void pglockd_unkeep(pglockd *c, pglockd_lease *l)
         }
     while (k->telling == l && !pthread_equal(pthread_self(), k->watching))
         pthread_cond_wait(&k->idle, &k->mutex);
+    pthread_mutex_unlock(&k->mutex);
+}
+
+void keeper_share_address(struct keeper *k, struct pglockd *c)
+{
+    if (!k)
+        return;
+    pthread_mutex_lock(&k->mutex);
+    if (k->answered && c->next != k->good_address) {
+        pglockd_disconnect(c);
+        c->next = k->good_address;
+    }
     pthread_mutex_unlock(&k->mutex);
 }

@@ -220,6 +220,7 @@ pglockd_status pglockd_unlock(pglockd *c, pglockd_lease *l)
     if (!handle_enter(c))
         return PGLOCKD_INVALID;
     pglockd_unkeep(c, l);
+    keeper_share_address(c->keeper, c);
     pglockd_status status = ask_lease(c, "UNLOCK", l, 0, &repeated, &reply);
     /* Released: by the attempt whose reply did not arrive. */
     if (status == PGLOCKD_LOST && repeated &&

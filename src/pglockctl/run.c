@@ -30,7 +30,8 @@
 #include "wire/duration.h"
 
 enum {
-    RELEASE_MS = 2000, /* how long one attempt to release may take */
+    RELEASE_MIN_MS = 250, /* how long one attempt to release may take: a quarter of the TTL */
+    RELEASE_MAX_MS = 2000,
     GROUP_POLL_US = 20000,
 };
 
@@ -383,7 +384,10 @@ static int command_status(const struct run *r)
  */
 static int release(struct run *r, int status)
 {
-    pglockd_set_timeouts(r->client, RELEASE_MS, RELEASE_MS);
+    int64_t ms = pglockd_lease_ttl_ms(r->lease) / 4;
+
+    ms = ms < RELEASE_MIN_MS ? RELEASE_MIN_MS : ms > RELEASE_MAX_MS ? RELEASE_MAX_MS : ms;
+    pglockd_set_timeouts(r->client, (int)ms, (int)ms);
     pglockd_status released = pglockd_unlock(r->client, r->lease);
     bool overdue = pglockd_now_us() >= pglockd_lease_deadline_us(r->lease);
 

@@ -36,9 +36,9 @@ struct run_times run_times_for(int64_t ttl_ms, int64_t kill_after_ms)
         margin_ms = MARGIN_MIN_MS;
     if (margin_ms > MARGIN_MAX_MS)
         margin_ms = MARGIN_MAX_MS;
-    /* Two thirds of the TTL are left for renewing. */
-    if (kill_after_ms > ttl_ms / 3)
-        kill_after_ms = ttl_ms / 3;
+    /* The renewal at a third of the TTL must have time for a second and a third attempt. */
+    if (kill_after_ms > ttl_ms / 4)
+        kill_after_ms = ttl_ms / 4;
     return (struct run_times){margin_ms * 1000, kill_after_ms * 1000};
 }
 

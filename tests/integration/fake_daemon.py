@@ -6,19 +6,21 @@ refuse (closes new connections), forced (tokens that are lost).
 """
 import asyncio
 import json
-import shlex
+import re
 import threading
 import time
 
 
+WORD = re.compile(r'([A-Za-z][A-Za-z0-9_-]*=)?("(?:[^"\\]|\\.)*"|[^ ]*)(?: +|$)')
+
+
 def words_of(line):
-    """Words of a request; a quoted word or value loses its quotes, as shlex does it for plain text."""
-    lexer = shlex.shlex(line, posix=True)
-    lexer.whitespace_split = True
-    lexer.quotes = '"'
-    lexer.escape = "\\"
-    lexer.commenters = ""
-    return list(lexer)
+    """Words of a request: (key or None, text)."""
+    words = []
+    for key, text in WORD.findall(line.strip()):
+        if key or text:
+            words.append((key[:-1] or None, json.loads(text) if text[:1] == '"' else text))
+    return words
 
 
 class Lock:
@@ -51,6 +53,7 @@ class FakeDaemon:
         self.forced = set()
         self.requests = []  # (verb, arguments, keys) in the order of arrival
         self.held = {}
+        self.granted = []  # every lock that there was
         self.token = 100
         self.writers = set()
         self.loop = asyncio.new_event_loop()
@@ -121,19 +124,14 @@ class FakeDaemon:
     async def answer(self, line, writer):
         if self.silent:
             return
-        tag, words = "", words_of(line)
-        if words[0].startswith("@"):
-            tag = words.pop(0) + " "
-        verb, keys, args = words[0].upper(), {}, []
-        for word in words[1:]:
-            key, is_pair, value = word.partition("=")
-            if is_pair and key.isalpha():
-                keys[key] = value
-            else:
-                args.append(word)
+        tag, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
+        words = words_of(rest)
+        verb = words[0][1].upper()
+        args = [text for key, text in words[1:] if key is None]
+        keys = {key: text for key, text in words[1:] if key is not None}
         self.requests.append((verb, args, keys))
         status, body = await getattr(self, "do_" + verb.lower())(*args, **keys)
-        reply = f"{tag}{status} {json.dumps(body)}\n"
+        reply = f"{tag + ' ' if tag else ''}{status} {json.dumps(body)}\n"
         if self.mangle:
             reply = self.mangle(reply)
         if reply and not self.silent:
@@ -176,7 +174,9 @@ class FakeDaemon:
                               "holders": [self.describe(resource, l) for l in held]}
             await asyncio.sleep(0.005)
         self.token += 1
-        self.held[resource].append(Lock(self.token, mode, owner, note, milliseconds(ttl)))
+        lock = Lock(self.token, mode, owner, note, milliseconds(ttl))
+        self.held[resource].append(lock)
+        self.granted.append(lock)
         return "OK", {"resource": resource, "token": self.token, "ttl_ms": milliseconds(ttl),
                       "waited_ms": int((time.monotonic() - start) * 1000)}
 

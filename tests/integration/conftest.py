@@ -1,0 +1,214 @@
+"""Real daemons, each on a private PostgreSQL cluster, and pglockctl to talk to them."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from lines import Lines
+
+PGLOCKD = os.environ.get("PGLOCKD", "pglockd")
+PGLOCKCTL = os.environ.get("PGLOCKCTL", "pglockctl")
+
+START_SECONDS = 60
+STOP_SECONDS = 40
+
+
+def read_line(stream, seconds):
+    """A line of a pipe, or "" when it ends; fails after so many seconds."""
+    line = b""
+    until = time.monotonic() + seconds
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([stream], [], [], max(0, until - time.monotonic()))
+        if not ready:
+            raise AssertionError(f"no line within {seconds} s, only {line!r}")
+        byte = os.read(stream.fileno(), 1)
+        if not byte:
+            break
+        line += byte
+    return line.decode().rstrip("\n")
+
+
+class Daemon:
+    """pglockd on a cluster of its own in a directory, or on the database that dsn names.
+
+    It can be stopped and started again there.
+    """
+
+    def __init__(self, directory, *arguments, dsn=None):
+        self.directory = Path(directory)
+        self.arguments = arguments
+        self.dsn = dsn or f"host={directory}/run dbname=pglockd user=pglockd"
+        self.where = ["--dsn", dsn] if dsn else ["--embedded", str(self.directory)]
+        self.log_path = self.directory.with_suffix(".log")
+        self.process = None
+
+    def start(self, *arguments):
+        command = [PGLOCKD, *self.where, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                   *self.arguments, *arguments]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                            stdout=subprocess.PIPE, stderr=log)
+        ready = read_line(self.process.stdout, START_SECONDS)
+        assert ready.startswith("ready "), f"{ready!r} {self.log()}"
+        words = dict(word.split("=", 1) for word in ready.split()[1:])
+        self.line, self.http = words["line"], words["http"]
+        return self
+
+    @property
+    def address(self):
+        return self.line
+
+    @property
+    def unix_address(self):
+        return f"unix:{self.directory}/pglockd.sock"
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")[-4000:]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self):
+        """Drains; returns the exit status."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        return self.wait()
+
+    def kill(self):
+        self.process.kill()
+        return self.wait()
+
+    def wait(self, seconds=STOP_SECONDS):
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"pglockd did not stop within {seconds} s: {self.log()}")
+        self.process.stdout.close()
+        return status
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def postmaster(self):
+        """Process id of the embedded PostgreSQL; None where it does not run."""
+        with contextlib.suppress(FileNotFoundError):
+            pid = int((self.directory / "pgdata/postmaster.pid").read_text().split()[0])
+            if Path(f"/proc/{pid}").exists():
+                return pid
+        return None
+
+    def instance(self):
+        """Its number in pglockd.instances."""
+        with Lines(self.line) as client:
+            return int(client.ask_ok("HELLO")["instance"])
+
+    def sql(self, **options):
+        """A connection to its database, as the owner of the schema, in autocommit."""
+        connection = psycopg2.connect(self.dsn, **options)
+        connection.autocommit = True
+        return connection
+
+
+def ctl(address, *arguments, **options):
+    """Runs pglockctl to its end; the result has returncode, stdout and stderr."""
+    environment = dict(os.environ, PGLOCKCTL_CONNECT=address)
+    return subprocess.run([PGLOCKCTL, *map(str, arguments)], env=environment, text=True,
+                          capture_output=True, timeout=60, check=False, **options)
+
+
+def need_programs():
+    for program in PGLOCKD, PGLOCKCTL:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not built")
+
+
+@pytest.fixture
+def make_daemon():
+    """A function that starts a daemon with further arguments; all are stopped after the test."""
+    need_programs()
+    made = []
+    base = Path(tempfile.mkdtemp(prefix="pglockd-test-"))
+    base.chmod(0o755)  # PostgreSQL runs as another user where the tests run as root
+
+    def make(*arguments):
+        daemon = Daemon(base / f"d{len(made)}", *arguments)
+        made.append(daemon)
+        return daemon.start()
+
+    yield make
+    for daemon in made:
+        if daemon.is_running():
+            daemon.stop()
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def directory():
+    """For the whole session; PostgreSQL's user can reach it."""
+    need_programs()
+    base = Path(tempfile.mkdtemp(prefix="pglockd-test-"))
+    base.chmod(0o755)
+    yield base
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def daemon(directory):
+    """One daemon for all tests that only use it. Resources must not be shared between tests."""
+    one = Daemon(directory / "shared")
+    yield one.start()
+    assert one.stop() == 0, one.log()
+
+
+@pytest.fixture
+def peer(daemon, directory):
+    """A function that starts a further daemon on the database of the shared one."""
+    made = []
+
+    def start(*arguments):
+        made.append(Daemon(directory / f"peer{len(made)}", *arguments, dsn=daemon.dsn))
+        return made[-1].start()
+
+    yield start
+    for one in made:
+        if one.is_running():
+            assert one.stop() == 0, one.log()
+
+
+@pytest.fixture
+def connect(daemon):
+    """A function that opens a connection to a daemon, by default the shared one."""
+    with contextlib.ExitStack() as stack:
+        def open_one(to=daemon, name=None):
+            return stack.enter_context(Lines(to if isinstance(to, str) else to.line, name))
+        yield open_one
+
+
+@pytest.fixture
+def client(connect):
+    return connect()
+
+
+@pytest.fixture
+def sql(daemon):
+    """A function that opens a connection to the shared daemon's database, in autocommit."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(contextlib.closing(daemon.sql(**options)))
+
+
+@pytest.fixture
+def resource(request):
+    """A resource of this test alone."""
+    return "t/" + re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)

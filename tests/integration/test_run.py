@@ -1,0 +1,500 @@
+"""pglockctl run: the command, its terminal and signals, and its end before the lease's end."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import PGLOCKCTL, ctl
+from fake_daemon import FakeDaemon
+
+# Writes the time to a file until it is killed; ignores TERM when told so.
+BEAT = """
+import os, signal, sys, time
+if sys.argv[2] == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    with open(sys.argv[1] + "~", "w") as f:
+        f.write(repr(time.monotonic()))
+    os.replace(sys.argv[1] + "~", sys.argv[1])
+    time.sleep(0.01)
+"""
+TTL = 2.0
+
+
+@pytest.fixture
+def fake():
+    with FakeDaemon() as one:
+        yield one
+
+
+@pytest.fixture(params=["fake", "real"])
+def server(request):
+    """What must hold with the fake and with a real daemon."""
+    return request.getfixturevalue("fake" if request.param == "fake" else "daemon")
+
+
+@pytest.fixture
+def resource(request):
+    return "run/" + request.node.name.replace("[", "-").replace("]", "")
+
+
+class Beat:
+    def __init__(self, path):
+        self.path = path
+
+    def command(self, kind="polite"):
+        return [sys.executable, "-c", BEAT, str(self.path), kind]
+
+    def last(self):
+        try:
+            return float(self.path.read_text() or 0)
+        except FileNotFoundError:
+            return 0.0
+
+    def wait(self, seconds=10):
+        until = time.monotonic() + seconds
+        while not self.last():
+            assert time.monotonic() < until, "the command did not start"
+            time.sleep(0.01)
+
+    def is_beating(self):
+        return time.monotonic() - self.last() < 0.4
+
+
+@pytest.fixture
+def beat(tmp_path):
+    return Beat(tmp_path / "beat")
+
+
+@pytest.fixture
+def start():
+    """Starts pglockctl run in a session of its own; what is left of it is killed afterwards."""
+    started = []
+
+    def run(address, *arguments, **options):
+        process = subprocess.Popen([PGLOCKCTL, "--connect", address, "run", *arguments], text=True,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, start_new_session=True, **options)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# ---- the command ----
+
+
+@pytest.mark.parametrize("command, status", [
+    ("exit 0", 0), ("exit 3", 3), ("exit 75", 75), ("kill -9 $$", 137), ("kill -TERM $$", 143)])
+def test_status_is_the_commands(fake, resource, command, status):
+    assert ctl(fake.address, "run", resource, "--", "sh", "-c", command).returncode == status
+
+
+def test_command_that_cannot_run(server, resource):
+    missing = ctl(server.address, "run", resource, "--", "/nonexistent/program")
+    assert missing.returncode == 127 and "No such file" in missing.stderr
+    assert ctl(server.address, "run", resource, "--", "/etc/passwd").returncode == 126
+    assert ctl(server.address, "lock", resource).returncode == 0  # released both times
+
+
+def test_environment(server, resource):
+    script = 'echo "$PGLOCK_RESOURCE|$PGLOCK_TOKEN|$PGLOCK_TOKENS"'
+    done = ctl(server.address, "run", resource, "--", "sh", "-c", script)
+    name, token, tokens = done.stdout.strip().split("|")
+    assert name == resource
+    assert json.loads(tokens) == {resource: int(token)}
+
+
+def test_lock_is_held_during_the_command_and_free_afterwards(server, resource, start):
+    held = start(server.address, "--owner", "me", "--note", "why", resource, "--", "sh", "-c",
+                 "echo up; sleep 1")
+    assert held.stdout.readline() == "up\n"
+    busy = ctl(server.address, "run", "-n", resource, "--", "true")
+    assert busy.returncode == 75 and resource in busy.stderr
+    shown = ctl(server.address, "info", resource).stdout
+    assert "me" in shown and "why" in shown
+    assert held.wait() == 0
+    assert ctl(server.address, "run", "-n", resource, "--", "true").returncode == 0
+
+
+def test_waiting(server, resource, start):
+    first = start(server.address, resource, "--", "sh", "-c", "echo up; sleep 1")
+    assert first.stdout.readline() == "up\n"
+    before = time.monotonic()
+    late = ctl(server.address, "run", "-w", "200ms", "-E", "9", resource, "--", "true")
+    assert late.returncode == 9 and time.monotonic() - before < 0.9
+    assert ctl(server.address, "run", resource, "--", "true").returncode == 0
+
+
+def test_shared(server, resource, start):
+    first = start(server.address, "-s", resource, "--", "sh", "-c", "echo up; sleep 1")
+    assert first.stdout.readline() == "up\n"
+    assert ctl(server.address, "run", "-s", "-n", resource, "--", "true").returncode == 0
+    assert ctl(server.address, "run", "-n", resource, "--", "true").returncode == 75
+
+
+@pytest.mark.parametrize("arguments", [
+    ["run"], ["run", "a"], ["run", "a", "--"], ["run", "a", "b", "--", "true"],
+    ["run", "-n", "-w", "1s", "a", "--", "true"], ["run", "--ttl", "30", "a", "--", "true"],
+    ["run", "--tree", "a", "--", "true"], ["run", "-E", "256", "a", "--", "true"]])
+def test_bad_arguments(fake, arguments):
+    done = ctl(fake.address, *arguments)
+    assert done.returncode == 64 and done.stderr
+    assert not fake.requests
+
+
+def test_options_of_the_command_are_its_own(fake, resource):
+    done = ctl(fake.address, "run", resource, "--", "echo", "-n", "--help", "--", "x")
+    assert done.stdout == "--help -- x"
+
+
+def test_unreachable(resource):
+    done = ctl("127.0.0.1:1,unix:/nonexistent", "run", resource, "--", "true")
+    assert done.returncode == 69 and "127.0.0.1:1" in done.stderr and "unix:" in done.stderr
+
+
+# ---- losing the lock ----
+
+
+def end_of_lease(fake):
+    """When the last lease that was renewed ends, on the clock of the beats."""
+    return max(lock.expires for locks in fake.held.values() for lock in locks)
+
+
+@pytest.mark.parametrize("kind", ["polite", "stubborn"])
+def test_frozen_daemon(fake, resource, start, beat, kind):
+    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command(kind))
+    beat.wait()
+    time.sleep(1)  # at least one renewal
+    fake.silent = True
+    assert process.wait(10) == 76
+    assert beat.last() < end_of_lease(fake)
+    assert "could not be renewed" in process.stderr.read()
+
+
+def test_daemon_away(fake, resource, start, beat):
+    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command("stubborn"))
+    beat.wait()
+    fake.refuse = True
+    fake.drop_all()
+    assert process.wait(10) == 76
+    assert beat.last() < end_of_lease(fake)
+
+
+def test_whole_group_is_ended(fake, resource, start, beat):
+    script = '"$@" & exec sleep 100'
+    process = start(fake.address, "--ttl", "2s", resource, "--", "sh", "-c", script, "sh",
+                    *beat.command("stubborn"))
+    beat.wait()
+    fake.silent = True
+    assert process.wait(10) == 76
+    assert beat.last() < end_of_lease(fake)
+    time.sleep(0.5)
+    assert not beat.is_beating()
+
+
+def test_lost_lock(fake, resource, start, beat):
+    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command())
+    beat.wait()
+    fake.forced.add(fake.token)
+    before = time.monotonic()
+    assert process.wait(10) == 76
+    assert time.monotonic() - before < TTL / 3 + 0.5  # at the next renewal
+    assert "forced" in process.stderr.read()
+
+
+def test_kill_after(fake, resource, start, beat):
+    process = start(fake.address, "--ttl", "6s", "--kill-after", "300ms", resource, "--",
+                    *beat.command("stubborn"))
+    beat.wait()
+    time.sleep(0.1)
+    fake.forced.add(fake.token)
+    before = time.monotonic()
+    assert process.wait(10) == 76
+    assert time.monotonic() - before < 2 + 0.3 + 0.7
+
+
+def test_lost_when_the_command_had_ended(fake, resource, start):
+    process = start(fake.address, resource, "--", "sh", "-c", "echo up; sleep 0.5; exit 0")
+    assert process.stdout.readline() == "up\n"
+    fake.forced.add(fake.token)
+    assert process.wait(10) == 76
+
+
+def test_renewal_moves_to_another_address(fake, resource, start, tmp_path):
+    with FakeDaemon(str(tmp_path / "s")) as other:
+        other.held, other.token = fake.held, fake.token  # two daemons, one truth
+        process = start(f"{fake.address},{other.address}", "--ttl", "2s", resource, "--", "sh", "-c",
+                        "echo up; sleep 5; exit 7")
+        assert process.stdout.readline() == "up\n"
+        fake.silent = True
+        assert process.wait(30) == 7
+        assert any(verb == "RENEW" for verb, _, _ in other.requests)
+        assert not any(fake.held.values())
+
+
+def test_short_outage_is_survived(fake, resource, start):
+    process = start(fake.address, "--ttl", "3s", resource, "--", "sh", "-c",
+                    "echo up; sleep 5; exit 7")
+    assert process.stdout.readline() == "up\n"
+    time.sleep(0.8)
+    fake.silent = True
+    time.sleep(0.5)
+    fake.silent = False
+    assert process.wait(30) == 7
+
+
+def test_waiting_survives_a_lost_connection(fake, resource, start):
+    token = ctl(fake.address, "lock", resource, "ttl=1m").stdout.strip()
+    process = start(fake.address, resource, "--", "echo", "done")
+    time.sleep(0.5)
+    fake.drop_all({"code": "shutdown", "message": "the daemon stops"})
+    time.sleep(0.5)
+    assert ctl(fake.address, "unlock", resource, f"token={token}").returncode == 0
+    assert process.wait(10) == 0
+    ids = {keys["id"] for verb, _, keys in fake.requests if verb == "LOCK" and "id" in keys}
+    assert len(ids) == 1 and len(ids.pop()) == 32
+
+
+# ---- pglockctl killed or stopped ----
+
+
+def test_killed(fake, resource, start, beat):
+    process = start(fake.address, "--ttl", "6s", resource, "--", *beat.command("stubborn"))
+    beat.wait()
+    process.kill()
+    until = time.monotonic() + 6
+    while fake.holders(resource) and time.monotonic() < until:
+        time.sleep(0.05)
+    # The guard released it once the command was dead, before the TTL had passed.
+    assert any(verb == "UNLOCK" for verb, _, _ in fake.requests)
+    time.sleep(0.5)
+    assert not beat.is_beating()
+
+
+def test_stopped(fake, resource, start, beat):
+    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command("stubborn"))
+    beat.wait()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(TTL + 0.5)
+    assert beat.last() < end_of_lease_of_all(fake)
+    assert not beat.is_beating()
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(5) == 76
+
+
+def end_of_lease_of_all(fake):
+    return max((lock.expires for lock in fake.granted), default=0)
+
+
+def guard_of(process):
+    """The child of pglockctl that is the guard."""
+    children = subprocess.run(["pgrep", "-P", str(process.pid), "-x", "pglockctl-guard"],
+                              capture_output=True, text=True, check=False).stdout.split()
+    assert len(children) == 1
+    return int(children[0])
+
+
+def test_guard_killed(fake, resource, start, beat):
+    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command())
+    beat.wait()
+    os.kill(guard_of(process), signal.SIGKILL)
+    time.sleep(TTL)
+    assert beat.is_beating() and process.poll() is None
+    fake.silent = True
+    assert process.wait(10) == 76
+    assert beat.last() < end_of_lease(fake)
+
+
+def test_guard_leaves_no_descriptor_open(fake, resource, start):
+    process = start(fake.address, resource, "--", "sh", "-c", "echo up; exec sleep 5")
+    assert process.stdout.readline() == "up\n"
+    links = {os.readlink(f"/proc/{guard_of(process)}/fd/{fd}")
+             for fd in os.listdir(f"/proc/{guard_of(process)}/fd")}
+    assert len(links) == 2 and "/dev/null" in links
+
+
+# ---- signals and terminal ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_are_passed_on(fake, resource, start, number):
+    name = number.name[3:]
+    process = start(fake.address, resource, "--", "sh", "-c",
+                    f"trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.05; done")
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    assert process.wait(5) == 5
+    assert process.stdout.read() == f"got {name}\n"
+
+
+def test_ignored_signals_stay_ignored(fake, resource):
+    script = f"trap '' HUP; '{PGLOCKCTL}' run {resource} -- sh -c 'kill -HUP $$; echo alive'"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False,
+                          env=dict(os.environ, PGLOCKCTL_CONNECT=fake.address))
+    assert done.stdout == "alive\n" and done.returncode == 0
+
+
+class Terminal:
+    """pglockctl run as the foreground job of a terminal, with this process as its shell."""
+
+    def __init__(self, address, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe(PGLOCKCTL, [PGLOCKCTL, "run", *arguments],
+                       dict(os.environ, PGLOCKCTL_CONNECT=address))
+        self.text = ""
+
+    def expect(self, text, seconds=10):
+        until = time.monotonic() + seconds
+        while text not in self.text:
+            ready, _, _ = select.select([self.fd], [], [], max(0, until - time.monotonic()))
+            assert ready, f"{text!r} did not come, only {self.text!r}"
+            try:
+                self.text += os.read(self.fd, 1000).decode()
+            except OSError:
+                raise AssertionError(f"{text!r} did not come, only {self.text!r}") from None
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def wait(self, options=0):
+        return os.waitpid(self.pid, options)[1]
+
+    def close(self):
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        os.close(self.fd)
+
+
+@pytest.fixture
+def terminal():
+    opened = []
+
+    def make(*arguments):
+        opened.append(Terminal(*arguments))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def test_command_reads_the_terminal(fake, resource, terminal):
+    job = terminal(fake.address, resource, "--", "sh", "-c", "read x; echo got-$x; exit 4")
+    job.type("hello\n")
+    job.expect("got-hello")
+    assert os.waitstatus_to_exitcode(job.wait()) == 4
+
+
+def test_interrupt_from_the_terminal(fake, resource, terminal):
+    job = terminal(fake.address, resource, "--", "sh", "-c", "echo up; sleep 20")
+    job.expect("up")
+    job.type("\x03")
+    assert os.waitstatus_to_exitcode(job.wait()) == 128 + signal.SIGINT
+    assert not any(fake.held.values())
+
+
+def test_interrupt_while_waiting(fake, resource, terminal):
+    ctl(fake.address, "lock", resource, "ttl=1m")
+    job = terminal(fake.address, resource, "--", "true")
+    time.sleep(0.5)
+    job.type("\x03")
+    assert os.WIFSIGNALED(job.wait())
+
+
+# The shell of the job: job control needs a session leader that is not the job itself.
+SHELL = """
+import os, signal, sys, time
+def front(group):
+    os.tcsetpgrp(0, group)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+pid = os.fork()
+if pid == 0:
+    os.setpgid(0, 0)
+    front(os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+print("job", pid, flush=True)
+status = os.waitpid(pid, os.WUNTRACED)[1]
+front(os.getpgrp())
+print("stopped" if os.WIFSTOPPED(status) else "not-stopped", flush=True)
+time.sleep(4)
+front(pid)
+os.kill(-pid, signal.SIGCONT)
+print("continued", flush=True)
+status = os.waitpid(pid, 0)[1]
+front(os.getpgrp())
+print("ended", os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+def test_suspended_job_keeps_its_lock(fake, resource):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [
+            sys.executable, "-c", SHELL, PGLOCKCTL, "--connect", fake.address, "run", "--ttl", "2s",
+            resource, "--", "sh", "-c", "echo up; read x; echo got-$x; exit 6"])
+    job = Terminal.__new__(Terminal)
+    job.pid, job.fd, job.text = pid, fd, ""
+    try:
+        job.expect("up")
+        job.type("\x1a")
+        job.expect("stopped")
+        assert "not-stopped" not in job.text
+        job.expect("continued")
+        assert len(fake.holders(resource)) == 1  # renewed for two TTLs
+        job.type("again\n")
+        job.expect("got-again")
+        job.expect("ended 6")
+    finally:
+        job.close()
+    assert not any(fake.held.values())
+
+
+# ---- with real daemons ----
+
+
+def test_real_daemon_frozen(make_daemon, resource, start, beat):
+    daemon = make_daemon()
+    process = start(daemon.address, "--ttl", "3s", resource, "--", *beat.command("stubborn"))
+    beat.wait()
+    time.sleep(1.2)
+    frozen = time.monotonic()
+    daemon.signal(signal.SIGSTOP)
+    assert process.wait(10) == 76
+    assert beat.last() < frozen + 3
+    daemon.signal(signal.SIGCONT)
+
+
+def test_real_daemon_killed(make_daemon, resource, start, beat):
+    daemon = make_daemon()
+    process = start(daemon.address, "--ttl", "3s", resource, "--", *beat.command("stubborn"))
+    beat.wait()
+    killed = time.monotonic()
+    daemon.kill()
+    assert process.wait(10) == 76
+    assert beat.last() < killed + 3
+
+
+def test_real_lock_outlives_its_ttl(daemon, resource, start):
+    process = start(daemon.address, "--ttl", "1s", resource, "--", "sh", "-c", "echo up; sleep 4")
+    assert process.stdout.readline() == "up\n"
+    until = time.monotonic() + 3.5
+    while time.monotonic() < until:
+        assert ctl(daemon.address, "lock", resource).returncode == 75
+        time.sleep(0.3)
+    assert process.wait(10) == 0
