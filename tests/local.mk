@@ -19,7 +19,9 @@ LDADD = $(program_libs) $(CHECK_LIBS)
 unit_tests = \
     tests/unit/check_address \
     tests/unit/check_buf \
+    tests/unit/check_client \
     tests/unit/check_conninfo \
+    tests/unit/check_ctl \
     tests/unit/check_duration \
     tests/unit/check_json \
     tests/unit/check_line \
@@ -35,6 +37,11 @@ if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
+
+# The client library's own parts are not in its symbol map: these link what it is made of.
+ctl_test_ldadd = libctl.a libclient.la $(program_libs) $(CHECK_LIBS) -lm
+tests_unit_check_client_LDADD = $(ctl_test_ldadd)
+tests_unit_check_ctl_LDADD = $(ctl_test_ldadd)
 
 # --- HTTP on a real socket; needs no PostgreSQL -------------------------------------------------
 
