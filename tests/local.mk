@@ -20,6 +20,7 @@ unit_tests = \
     tests/unit/check_address \
     tests/unit/check_buf \
     tests/unit/check_client \
+    tests/unit/check_client_net \
     tests/unit/check_conninfo \
     tests/unit/check_ctl \
     tests/unit/check_duration \
@@ -42,6 +43,8 @@ endif
 ctl_test_ldadd = libctl.a libclient.la $(program_libs) $(CHECK_LIBS) -lm
 tests_unit_check_client_LDADD = $(ctl_test_ldadd)
 tests_unit_check_ctl_LDADD = $(ctl_test_ldadd)
+tests_unit_check_client_net_LDADD = $(ctl_test_ldadd)
+tests_unit_check_client_net_CFLAGS = $(AM_CFLAGS) -pthread
 
 # --- HTTP on a real socket; needs no PostgreSQL -------------------------------------------------
 

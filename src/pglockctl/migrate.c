@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "config/settings.h"
 #include "pg/connect.h"
 #include "pg/embedded.h"
@@ -148,6 +149,8 @@ static int migrate_main(struct ctl *ctl, const struct opt_words *words)
 
     if (words->dashes || words->nwords != 1 || (!up && strcmp(words->words[0], "status") != 0))
         return ctl_usage_error("migrate takes up or status");
+    /* The cluster's start and stop are no news here. */
+    log_set_level(LOG_WARN);
     int status = open_database(&db, &err);
     if (status == CTL_OK && up && !migrate_up(db.conn, &err))
         status = CTL_CONFIG;
