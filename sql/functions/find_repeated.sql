@@ -2,13 +2,13 @@
 -- Purpose:    what an earlier LOCK with the same id, owner and identity left: its lease, which is
 --             renewed and now belongs to the asking connection, or its place in the queue, which the
 --             asking request takes over.
--- Returns:    no row when there is nothing; else status a (number: token), w (number: ticket) or
+-- Returns:    status null when there is nothing; else a (number: token), w (number: ticket) or
 --             m (the same id was used with another resource or mode).
--- Tables:     lease, waiter (update)
+-- Tables:     lease, waiter (update), clock (read)
 create or replace function pglockd.find_repeated(
     p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_conn bigint, p_request bigint,
-    p_owner text, p_identity text, p_id text)
-returns table (status "char", number bigint)
+    p_owner text, p_identity text, p_id text,
+    out o_status "char", out o_number bigint)
 language plpgsql
 as $$
 declare
@@ -22,7 +22,7 @@ begin
          where l.idempotency_key = p_id and l.owner = p_owner and l.identity = p_identity
     loop
         if r.resource <> p_resource or r.mode <> v_mode then
-            return query select 'm'::"char", null::bigint;
+            o_status := 'm';
             return;
         end if;
         update pglockd.lease l
@@ -32,7 +32,8 @@ begin
          where l.resource = r.resource and l.token = r.token
         returning l.token into v_token;
         if found then
-            return query select 'a'::"char", v_token;
+            o_status := 'a';
+            o_number := v_token;
             return;
         end if;
     end loop;
@@ -41,7 +42,7 @@ begin
          where q.idempotency_key = p_id and q.owner = p_owner and q.identity = p_identity
     loop
         if r.resource <> p_resource or r.mode <> v_mode then
-            return query select 'm'::"char", null::bigint;
+            o_status := 'm';
             return;
         end if;
         if p_request is null then
@@ -52,7 +53,11 @@ begin
                absent_until_us = null
          where q.resource = r.resource and q.ticket = r.ticket;
         if found then
-            return query select 'w'::"char", r.ticket;
+            -- Releases must look for the next from this place on again.
+            update pglockd.lease l set queue_floor = r.ticket - 1
+             where l.resource = r.resource and l.queue_floor >= r.ticket;
+            o_status := 'w';
+            o_number := r.ticket;
             return;
         end if;
     end loop;

@@ -10,6 +10,7 @@
 --                        l lost: that token holds no longer   d denied: another identity holds it
 --             number     see status
 --             grant_request, grant_token, wake, pending   as acquire_batch
+-- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
 -- Tables:     lease (delete), waiter (delete), clock (read)
 create or replace function pglockd.release_batch(
     p_instance integer, p_resource text[], p_token bigint[], p_identity text[],
@@ -19,43 +20,70 @@ language plpgsql
 as $$
 declare
     v_count constant integer := cardinality(p_resource);
-    v_missed integer;
-    v_waited integer[];
-    v_lost integer[];
+    v_missed text[];
+    v_granted_at timestamptz;
+    v_one_floor bigint;
+    v_waited text[];
+    v_floor bigint[];
+    v_done record;
 begin
-    perform pglockd.require_read_committed();
-    select count(*) filter (where not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[i])))
-      into v_missed
-      from generate_series(1, v_count) i;
-
-    with gone as (
-        delete from pglockd.lease l
-         using generate_series(1, v_count) i
-         where l.resource = p_resource[i] and l.token = p_token[i]
-           and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
-        returning i, l.granted_at,
-                  exists (select from pglockd.waiter w where w.resource = l.resource) as waited
-    )
-    select array_agg(g.i), array_agg(greatest(0, extract(epoch from clock_timestamp() - g.granted_at) * 1000)::bigint),
-           array_agg(g.i) filter (where g.waited)
-      into o_item, o_number, v_waited
-      from gone g;
-    o_status := array_fill('g'::"char", array[coalesce(cardinality(o_item), 0)]);
-
-    if cardinality(v_waited) > 0 then
-        select h.o_request, h.o_token, h.o_wake, h.o_pending
-          into o_grant_request, o_grant_token, o_wake, o_pending
-          from pglockd.hand_over(p_instance, array(select distinct p_resource[i] from unnest(v_waited) i)) h;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform pglockd.require_read_committed();
     end if;
-    if coalesce(cardinality(o_item), 0) < v_count then
-        v_lost := array(select i from generate_series(1, v_count) i where i <> all (coalesce(o_item, '{}')));
-        o_item := o_item || v_lost;
-        o_number := o_number || array_fill(null::bigint, array[cardinality(v_lost)]);
-        o_status := o_status || array(
-            select case when exists (select from pglockd.lease l
-                                      where l.resource = p_resource[i] and l.token = p_token[i])
-                        then 'd' else 'l' end::"char"
-              from unnest(v_lost) i);
+    if v_count >= 4 then
+        select array_agg(p_resource[k])
+                   filter (where not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[k])))
+          into v_missed
+          from generate_series(1, v_count) k;
+        -- A statement of its own: under the guards it sees every waiter that may count on this release.
+        with gone as (
+            delete from pglockd.lease l
+             using generate_series(1, v_count) k
+             where l.resource = p_resource[k] and l.token = p_token[k]
+               and (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
+            returning k, l.resource, l.granted_at, l.queue_floor,
+                      exists (select from pglockd.waiter w
+                               where w.resource = l.resource and w.ticket > l.queue_floor)
+                      or l.resource = any (v_missed) as waited
+        )
+        select array_agg(g.k), array_agg('g'::"char"),
+               array_agg(greatest(0, extract(epoch from clock_timestamp() - g.granted_at) * 1000)::bigint),
+               array_agg(g.resource) filter (where g.waited), array_agg(g.queue_floor) filter (where g.waited)
+          into o_item, o_status, o_number, v_waited, v_floor
+          from gone g;
+    else
+        -- The same, one by one: for a few, simple statements cost less than one of sets. Here the guard
+        -- is taken after the deletion, by hand_over(), and whether somebody waits is looked at after it.
+        for i in 1 .. v_count loop
+            delete from pglockd.lease l
+             where l.resource = p_resource[i] and l.token = p_token[i]
+               and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
+            returning l.granted_at, l.queue_floor into v_granted_at, v_one_floor;
+            if v_granted_at is not null then
+                o_item := o_item || i;
+                o_status := o_status || 'g'::"char";
+                o_number := o_number
+                    || greatest(0, extract(epoch from clock_timestamp() - v_granted_at) * 1000)::bigint;
+                v_waited := v_waited || p_resource[i];
+                v_floor := v_floor || v_one_floor;
+            end if;
+        end loop;
+    end if;
+    if v_waited is not null then
+        v_done := pglockd.hand_over(p_instance, v_waited, v_floor);
+        o_grant_request := v_done.o_request;
+        o_grant_token := v_done.o_token;
+        o_wake := v_done.o_wake;
+        o_pending := v_done.o_pending;
+    end if;
+    if o_item is null or cardinality(o_item) < v_count then
+        select o_item || array_agg(i), o_number || array_agg(null::bigint),
+               o_status || array_agg(case when exists (select from pglockd.lease l
+                                                        where l.resource = p_resource[i] and l.token = p_token[i])
+                                          then 'd' else 'l' end::"char")
+          into o_item, o_number, o_status
+          from generate_series(1, v_count) i
+         where i <> all (coalesce(o_item, '{}'));
     end if;
 end
 $$;

@@ -13,7 +13,6 @@ as $$
 declare
     v_count constant integer := cardinality(p_resource);
     v_now_us constant bigint := pglockd.lease_now();
-    v_lost integer[];
 begin
     with renewed as (
         update pglockd.lease l
@@ -25,17 +24,15 @@ begin
            and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
         returning i, l.ttl_ms
     )
-    select array_agg(r.i), array_agg(r.ttl_ms) into o_item, o_number from renewed r;
-    o_status := array_fill('g'::"char", array[coalesce(cardinality(o_item), 0)]);
-    if coalesce(cardinality(o_item), 0) < v_count then
-        v_lost := array(select i from generate_series(1, v_count) i where i <> all (coalesce(o_item, '{}')));
-        o_item := o_item || v_lost;
-        o_number := o_number || array_fill(null::bigint, array[cardinality(v_lost)]);
-        o_status := o_status || array(
-            select case when exists (select from pglockd.lease l
-                                      where l.resource = p_resource[i] and l.token = p_token[i])
-                        then 'd' else 'l' end::"char"
-              from unnest(v_lost) i);
+    select array_agg(r.i), array_agg('g'::"char"), array_agg(r.ttl_ms) into o_item, o_status, o_number from renewed r;
+    if o_item is null or cardinality(o_item) < v_count then
+        select o_item || array_agg(i), o_number || array_agg(null::bigint),
+               o_status || array_agg(case when exists (select from pglockd.lease l
+                                                        where l.resource = p_resource[i] and l.token = p_token[i])
+                                          then 'd' else 'l' end::"char")
+          into o_item, o_number, o_status
+          from generate_series(1, v_count) i
+         where i <> all (coalesce(o_item, '{}'));
     end if;
 end
 $$;

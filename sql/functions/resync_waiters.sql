@@ -15,7 +15,6 @@ language plpgsql
 as $$
 declare
     v_token bigint;
-    v_request bigint;
 begin
     if not exists (select from pglockd.queue_epoch) then
         perform pglockd.open_queue_epoch();
@@ -32,14 +31,22 @@ begin
             o_status := o_status || 'a'::"char";
             continue;
         end if;
-        insert into pglockd.waiter as w (ticket, request_id, conn_id, ttl_ms, enqueued_at, instance_id, mode, scope,
-                                         resource, owner, identity, note, idempotency_key)
+        insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, instance_id, mode, scope,
+                                    resource, owner, identity, note, idempotency_key)
         values (p_ticket[i], p_request[i], p_conn[i], p_ttl_ms[i], clock_timestamp(), p_instance,
                 case when p_exclusive[i] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
                 p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i])
-            on conflict (resource, ticket) do update set ticket = w.ticket
-        returning w.request_id into v_request;
-        o_status := o_status || case when v_request = p_request[i] then 'w' else 'l' end::"char";
+            on conflict (resource, ticket) do nothing;
+        if exists (select from pglockd.waiter w
+                    where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+                      and w.instance_id = p_instance and w.request_id = p_request[i]) then
+            o_status := o_status || 'w'::"char";
+        else
+            o_status := o_status || 'l'::"char";
+        end if;
+        -- It may have been passed over: releases must look for the next from this place on again.
+        update pglockd.lease l set queue_floor = p_ticket[i] - 1
+         where l.resource = p_resource[i] and l.queue_floor >= p_ticket[i];
         if not p_resource[i] = any (coalesce(o_pending, '{}')) then
             o_pending := o_pending || p_resource[i];
         end if;

@@ -24,7 +24,9 @@ declare
     v_stale text[];
     r record;
 begin
-    perform pglockd.require_read_committed();
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform pglockd.require_read_committed();
+    end if;
     with due as (
         select l.resource, l.token, l.expires_us from pglockd.lease l
          where l.check_us <= v_now_us
@@ -89,7 +91,7 @@ begin
                  order by w.ticket limit 1) = 'shared');
     if v_resources is not null then
         select o_wake || h.o_wake, o_pending || h.o_pending into o_wake, o_pending
-          from pglockd.hand_over(null, array(select distinct u from unnest(v_resources) u)) h;
+          from pglockd.hand_over(null, v_resources) h;
     end if;
 end
 $$;

@@ -22,8 +22,10 @@ declare
     v_now_us constant bigint := pglockd.lease_now();
     v_freed text[];
     v_token bigint;
+    i integer;
 begin
-    for i in 1 .. cardinality(p_resource) loop
+    -- In one order everywhere, so that two withdrawals never wait for each other.
+    for i in select k from generate_series(1, cardinality(p_resource)) k order by p_resource[k], p_ticket[k] loop
         o_item := o_item || i;
         v_token := null;
         if p_keep_ms[i] is null then
@@ -50,7 +52,7 @@ begin
     if v_freed is not null then
         select h.o_request, h.o_token, h.o_wake, h.o_pending
           into o_grant_request, o_grant_token, o_wake, o_pending
-          from pglockd.hand_over(p_instance, array(select distinct f from unnest(v_freed) f)) h;
+          from pglockd.hand_over(p_instance, v_freed) h;
     end if;
 end
 $$;

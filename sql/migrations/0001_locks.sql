@@ -14,10 +14,7 @@ comment on type pglockd.end_reason is 'Why a lease ended; the one list for repli
 
 create sequence pglockd.token_seq as bigint cache 1;
 comment on sequence pglockd.token_seq is
-    'Fencing tokens. Drawn only while the guard of the resource is held, so that the tokens of a resource grow in the order of its grants. Cache 1: a cached block would be handed out late.';
-
-create sequence pglockd.ticket_seq as bigint cache 1;
-comment on sequence pglockd.ticket_seq is 'Places in the queue: a smaller ticket is served first.';
+    'Fencing tokens, and tickets of the queue. A token is drawn only while the guard of its resource is held, so that the tokens of a resource grow in the order of its grants; a ticket drawn after a token is greater, which lease.queue_floor relies on. Cache 1: a cached block would be handed out late.';
 
 create table pglockd.clock (
     one boolean primary key default true check (one),
@@ -59,6 +56,7 @@ create table pglockd.lease (
     expires_us bigint not null,
     check_us bigint not null,
     ttl_ms bigint not null,
+    queue_floor bigint not null,
     granted_at timestamptz not null,
     conn_id bigint,
     request_id bigint,
@@ -79,6 +77,7 @@ comment on column pglockd.lease.token is 'Fencing token: grows with every grant 
 comment on column pglockd.lease.expires_us is 'Lease clock reading from which on anyone may remove the row: grant or renewal + TTL + 1 s of slack. Not indexed, so that a renewal is a HOT update.';
 comment on column pglockd.lease.check_us is 'When the janitor looks at the row next; at most expires_us once it has looked, moved at most once a TTL.';
 comment on column pglockd.lease.ttl_ms is 'The TTL that was asked for last, in milliseconds.';
+comment on column pglockd.lease.queue_floor is 'Who waits for the resource has a greater ticket: where a release begins to look for the next, past the dead index entries of those served before. The ticket of a lease that waited, else its token; lowered when a waiter comes back to an older place.';
 comment on column pglockd.lease.granted_at is 'Wall clock of the server at the grant.';
 comment on column pglockd.lease.conn_id is 'Connection of the daemon that asked; null for SQL.';
 comment on column pglockd.lease.request_id is 'Request of the daemon that asked: how it finds its own grant again; null for SQL.';

@@ -45,7 +45,7 @@ struct lane {
     size_t share; /* operations in the next batch at most: halved while the server refuses */
     struct list in_doubt; /* acquires of a lost batch, until the answer of find_grants */
     struct link_params params;
-    ev_prepare before_sleep;
+    ev_idle end_of_turn; /* never started: fed when something is submitted */
     ev_timer pause;
     char label[16];
 };
@@ -62,6 +62,12 @@ static const struct link_statement claim_statement = {"claim", "select pglockd.c
                                                       true};
 static const struct link_statement find_statement = {
     "find", "select o_item, o_token from pglockd.find_grants($1, $2, $3)", false};
+
+/* Has pump() called at the end of this turn. */
+static void pump_later(struct lane *lane)
+{
+    ev_feed_event(lane->o.loop, &lane->end_of_turn, EV_CUSTOM);
+}
 
 /* --- answers --- */
 
@@ -132,10 +138,12 @@ static void refused(struct lane *lane, const struct link_outcome *outcome)
             list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->status =
                 OP_FAILED;
         finish_all(lane);
+        pump_later(lane);
         return;
     }
     put_back(lane);
     lane->share = count > 1 ? count / 2 : 1;
+    pump_later(lane);
     if (meaning != SQLSTATE_BUG) {
         ev_timer_stop(lane->o.loop, &lane->pause);
         ev_timer_set(&lane->pause, PAUSE_MS / 1000.0, 0.);
@@ -196,6 +204,7 @@ static void on_end(void *arg, const struct link_outcome *outcome)
     int64_t decided_us = lane->sent_us;
     finish_all(lane);
     tell_news(lane, decided_us);
+    pump_later(lane);
 }
 
 static void send_batch(struct lane *lane)
@@ -232,10 +241,10 @@ static void pump(struct lane *lane)
 }
 
 /*
- * Requests are gathered during a turn of the loop and sent once, before it sleeps: all that came
- * with one poll goes into one transaction.
+ * Requests are gathered during a turn of the loop and sent once, when all else that the turn
+ * brought has been handled: what came with one poll goes into one transaction.
  */
-static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
 {
     (void)loop, (void)revents;
     pump(w->data);
@@ -246,6 +255,7 @@ static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
 static void become_ready(struct lane *lane)
 {
     lane->state = LANE_READY;
+    pump_later(lane);
     lane->o.state_changed(lane->o.arg, lane->o.number, true);
 }
 
@@ -359,6 +369,7 @@ static void on_pause_over(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop, (void)revents;
     if (lane->state == LANE_CLAIMING && link_is_up(lane->link))
         claim(lane);
+    pump_later(lane);
 }
 
 static void on_up(void *arg)
@@ -390,9 +401,9 @@ struct lane *lane_create(const struct lane_options *options)
     snprintf(lane->label, sizeof(lane->label), "lane%d", options->number);
     ev_init(&lane->pause, on_pause_over);
     lane->pause.data = lane;
-    ev_prepare_init(&lane->before_sleep, on_before_sleep);
-    lane->before_sleep.data = lane;
-    ev_prepare_start(options->loop, &lane->before_sleep);
+    ev_idle_init(&lane->end_of_turn, on_end_of_turn);
+    ev_set_priority(&lane->end_of_turn, EV_MINPRI + 1); /* before replies are sent */
+    lane->end_of_turn.data = lane;
     for (int k = 0; k < OP_KINDS; k++)
         statements[k] = batch_statement((enum op_kind)k);
     statements[OP_KINDS] = &claim_statement;
@@ -414,7 +425,7 @@ void lane_destroy(struct lane *lane)
 {
     if (lane == NULL)
         return;
-    ev_prepare_stop(lane->o.loop, &lane->before_sleep);
+    ev_clear_pending(lane->o.loop, &lane->end_of_turn);
     ev_timer_stop(lane->o.loop, &lane->pause);
     link_destroy(lane->link);
     link_params_free(&lane->params);
@@ -430,6 +441,7 @@ void lane_submit(struct lane *lane, struct op *op)
     op->was_unknown = false;
     list_append(&lane->queue, &op->link);
     lane->queued++;
+    pump_later(lane);
 }
 
 bool lane_remove(struct lane *lane, struct op *op)

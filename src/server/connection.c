@@ -24,6 +24,14 @@ static const struct {
 
 static void on_io(struct ev_loop *loop, ev_io *w, int revents);
 
+void conn_mark_dirty(struct conn *c)
+{
+    if (!list_empty(&c->dirty))
+        return;
+    list_append(&c->server->dirty, &c->dirty);
+    server_end_of_turn(c->server);
+}
+
 /* --- life --- */
 
 void conn_accept(struct server *s, int fd)
@@ -58,6 +66,7 @@ void conn_close(struct conn *c, enum close_reason reason)
     list_remove(&c->at);
     list_remove(&c->dirty);
     list_append(&s->closed, &c->at);
+    server_end_of_turn(s);
     s->connections--;
     metric_add(M_CONNECTIONS, -1);
     metric_add1(M_CONNECTIONS_CLOSED, reason, 1);
@@ -88,8 +97,7 @@ void conn_end(struct conn *c, enum close_reason reason)
     buf_putc(&c->out, '\n');
     c->closing = true;
     c->reason = reason;
-    if (list_empty(&c->dirty))
-        list_append(&c->server->dirty, &c->dirty);
+    conn_mark_dirty(c);
 }
 
 /* --- when to read, when to write --- */
@@ -174,8 +182,7 @@ void conn_drain(struct conn *c)
 {
     buf_clear(&c->in);
     c->more_lines = false;
-    if (list_empty(&c->dirty))
-        list_append(&c->server->dirty, &c->dirty);
+    conn_mark_dirty(c);
 }
 
 /* --- lines --- */
@@ -278,8 +285,8 @@ static void after_input(struct conn *c)
         ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM);
     else if (c->eof)
         take_end(c);
-    if (!c->is_closed && list_empty(&c->dirty))
-        list_append(&c->server->dirty, &c->dirty);
+    if (!c->is_closed)
+        conn_mark_dirty(c);
 }
 
 static void on_readable(struct conn *c)
@@ -315,6 +322,6 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
         return;
     if (revents & (EV_CUSTOM | EV_READ))
         after_input(c);
-    else if (list_empty(&c->dirty))
-        list_append(&c->server->dirty, &c->dirty);
+    else
+        conn_mark_dirty(c);
 }

@@ -43,9 +43,9 @@ struct server {
     size_t nlisteners;
     size_t connections;
     struct list conns;
-    struct list dirty;  /* connections with output to send before the loop sleeps */
-    struct list closed; /* to be freed at the end of the turn */
-    ev_prepare before_sleep;
+    struct list dirty;   /* connections with output to send before the loop sleeps */
+    struct list closed;  /* to be freed at the end of the turn */
+    ev_idle end_of_turn; /* never started: fed when a connection is dirty or closed */
     uint64_t next_conn_id;
     int64_t started_us;
     bool draining;
@@ -65,6 +65,7 @@ struct conn {
     size_t sent;          /* bytes of out that are sent */
     struct list requests; /* struct request, in the order they came */
     size_t inflight;
+    size_t readers; /* untagged requests that read and are not answered */
     bool skipping;  /* the rest of a line that was too long */
     bool seen_line; /* the first line has come */
     bool eof;       /* the client will send no more */
@@ -108,6 +109,7 @@ struct request {
     void (*start)(struct request *r); /* to be called when its turn comes; NULL: started */
     bool answered;
     bool asking;      /* ask is with the reader */
+    bool in_turn;     /* it reads: later requests wait for it, and it for earlier ones */
     struct buf reply; /* of an untagged request that others come before */
     struct ask ask;
     /* What replies to refusals are made of; gathered from the reader. */
@@ -128,7 +130,11 @@ struct request {
     char tag[WIRE_TAG_MAX + 1];
 };
 
+/* server.c */
+void server_end_of_turn(struct server *s); /* has the dirty flushed and the closed freed */
+
 /* connection.c */
+void conn_mark_dirty(struct conn *c); /* it has something to send, or to look at */
 void conn_accept(struct server *s, int fd);
 void conn_close(struct conn *c, enum close_reason reason);
 /* Sends what is there, then BYE, then closes. */
@@ -150,8 +156,13 @@ struct request *request_by_tag(struct conn *c, struct str tag);
 void request_orphan(struct request *r);
 /* The client will send no more. */
 void request_end_input(struct request *r);
-/* Starts what has waited for the requests before it. */
-void request_run(struct request *r);
+/*
+ * Starts the work on a request, at once or when its turn comes, so that a connection's own requests
+ * take effect in their order. Requests to the lanes keep it among themselves; one that reads
+ * elsewhere (in_turn) waits for all untagged ones before it, and they for it. Tagged ones never
+ * wait.
+ */
+void request_start(struct request *r, bool in_turn, void (*start)(struct request *r));
 /* Frees it when nobody has a part of it any more. */
 void request_release(struct request *r);
 

@@ -124,15 +124,30 @@ static void on_renewed(struct call *call)
 
 /* --- requests --- */
 
-static struct call *start_call(struct request *r, const struct call_texts *texts,
-                               void (*answered)(struct call *call))
+static struct call *make_call(struct request *r, enum op_kind kind, const struct call_texts *texts,
+                              void (*answered)(struct call *call))
 {
-    struct call *call = call_new(r->conn->server->o.service, r->conn->id, texts);
+    struct call *call = call_new(r->conn->server->o.service, kind, r->conn->id, texts);
     call->received_us = r->received_us;
     call->answered = answered;
     call->user = r;
     r->call = call;
     return call;
+}
+
+static void start_acquire(struct request *r)
+{
+    locks_acquire(r->call);
+}
+
+static void start_release(struct request *r)
+{
+    locks_release(r->call);
+}
+
+static void start_renew(struct request *r)
+{
+    locks_renew(r->call);
 }
 
 static bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
@@ -192,11 +207,11 @@ void verb_lock(struct request *r, const struct wire_request *w)
         return;
     if (texts.owner.p == NULL)
         texts.owner = buf_str(&c->name);
-    struct call *call = start_call(r, &texts, on_locked);
+    struct call *call = make_call(r, OP_ACQUIRE, &texts, on_locked);
     call->op.exclusive = exclusive;
     call->op.ttl_ms = ttl_ms;
     call->wait_ms = wait_ms;
-    locks_acquire(call);
+    request_start(r, false, start_acquire);
 }
 
 void verb_unlock(struct request *r, const struct wire_request *w)
@@ -205,9 +220,9 @@ void verb_unlock(struct request *r, const struct wire_request *w)
     int64_t token;
     if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token))
         return;
-    struct call *call = start_call(r, &texts, on_unlocked);
+    struct call *call = make_call(r, OP_RELEASE, &texts, on_unlocked);
     call->op.number = token;
-    locks_release(call);
+    request_start(r, false, start_release);
 }
 
 void verb_renew(struct request *r, const struct wire_request *w)
@@ -217,10 +232,10 @@ void verb_renew(struct request *r, const struct wire_request *w)
     if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token) ||
         !arg_ttl(r, w, OP_TTL_SAME, &ttl_ms))
         return;
-    struct call *call = start_call(r, &texts, on_renewed);
+    struct call *call = make_call(r, OP_RENEW, &texts, on_renewed);
     call->op.number = token;
     call->op.ttl_ms = ttl_ms;
-    locks_renew(call);
+    request_start(r, false, start_renew);
 }
 
 void verb_cancel(struct request *r, const struct wire_request *w)

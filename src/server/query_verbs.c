@@ -228,8 +228,8 @@ static void on_lost(struct ask *a, bool ok)
     struct buf message = {0};
     if (r == NULL)
         return;
-    buf_printf(&message, "token %" PRId64 " does not hold %.*s any more", r->token,
-               (int)r->resource.n, r->resource.p);
+    buf_printf(&message, "token %" PRId64 " does not hold %.*s", r->token, (int)r->resource.n,
+               r->resource.p);
     if (r->text2.len > 0)
         buf_printf(&message, ": %.*s", (int)r->text2.len, r->text2.data);
     struct json j = request_begin(r, STATUS_LOST);
@@ -300,8 +300,7 @@ void verb_check(struct request *r, const struct wire_request *w)
     if (!arg_resource(r, w, 0, &resource) || !arg_token(r, w, &r->token))
         return;
     keep_resource(r, resource);
-    r->start = check_start;
-    request_run(r);
+    request_start(r, true, check_start);
 }
 
 /* --- INFO --- */
@@ -401,8 +400,7 @@ void verb_info(struct request *r, const struct wire_request *w)
         buf_putc(&r->text, '\0');
     }
     r->resource = str_of(r->text.data);
-    r->start = info_next;
-    request_run(r);
+    request_start(r, true, info_next);
 }
 
 /* --- LIST --- */
@@ -501,6 +499,5 @@ void verb_list(struct request *r, const struct wire_request *w)
     link_param_int4(p, (int32_t)r->limit + 1);
     r->ask.rows = on_list_rows;
     r->ask.done = on_list;
-    r->start = list_start;
-    request_run(r);
+    request_start(r, true, list_start);
 }

@@ -43,8 +43,10 @@ void request_release(struct request *r)
 {
     if (r->call || r->asking || !(r->answered || r->conn == NULL))
         return;
-    if (r->conn)
+    if (r->conn) {
         r->conn->inflight--;
+        r->conn->readers -= r->in_turn ? 1 : 0;
+    }
     list_remove(&r->at);
     for (int i = 0; i < r->ask.questions; i++)
         link_params_free(&r->ask.params[i]);
@@ -85,10 +87,24 @@ struct json request_begin(struct request *r, enum status status)
     return j;
 }
 
-static void mark_dirty(struct conn *c)
+static void run(struct request *r)
 {
-    if (list_empty(&c->dirty))
-        list_append(&c->server->dirty, &c->dirty);
+    void (*start)(struct request *) = r->start;
+    r->start = NULL;
+    start(r);
+}
+
+void request_start(struct request *r, bool in_turn, void (*start)(struct request *r))
+{
+    bool untagged = r->tag[0] == '\0';
+    bool wait = untagged && (r->conn->readers > 0 || in_turn) && !is_next(r);
+    r->start = start;
+    if (untagged && in_turn) {
+        r->in_turn = true;
+        r->conn->readers++;
+    }
+    if (!wait)
+        run(r);
 }
 
 /* Moves on to the replies that have waited for this one. */
@@ -107,7 +123,7 @@ static void answer_followers(struct conn *c)
         if (next == NULL)
             return;
         if (next->start) {
-            request_run(next);
+            run(next);
             return;
         }
         if (!next->answered)
@@ -128,7 +144,7 @@ void request_end(struct request *r, enum status status, struct json *j)
     metric_observe1_us(M_REQUEST_DURATION, (unsigned)verb_index(r->verb),
                        clock_mono_us() - r->received_us);
     r->answered = true;
-    mark_dirty(c);
+    conn_mark_dirty(c);
     if (!written)
         return;
     request_release(r);
@@ -179,13 +195,4 @@ void request_end_input(struct request *r)
 {
     if (r->call)
         locks_end_input(r->call);
-}
-
-void request_run(struct request *r)
-{
-    if (r->start && (r->tag[0] != '\0' || is_next(r))) {
-        void (*start)(struct request *) = r->start;
-        r->start = NULL;
-        start(r);
-    }
 }

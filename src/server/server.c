@@ -7,23 +7,23 @@
 #include "server/internal.h"
 
 /*
- * Replies are gathered during a turn of the loop and sent once, before it sleeps: a client with
- * many requests in flight gets their replies in one packet. Closed connections are freed last, when
- * nothing of this turn can point to them any more.
+ * Replies are gathered during a turn of the loop and sent once, when all else that the turn brought
+ * has been handled: a client with many requests in flight gets their replies in one packet. Closed
+ * connections are freed last, when nothing of this turn can point to them any more.
  */
-static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
 {
     struct server *s = w->data;
-    struct list dirty;
     (void)loop, (void)revents;
-    list_init(&dirty);
-    list_splice(&dirty, &s->dirty);
-    while (!list_empty(&dirty))
-        conn_flush(list_first(&dirty, struct conn, dirty));
+    while (!list_empty(&s->dirty))
+        conn_flush(list_first(&s->dirty, struct conn, dirty));
     while (!list_empty(&s->closed))
         conn_free(list_first(&s->closed, struct conn, at));
-    if (!list_empty(&s->dirty)) /* a flush has made more to send */
-        ev_feed_event(loop, &s->before_sleep, EV_CUSTOM);
+}
+
+void server_end_of_turn(struct server *s)
+{
+    ev_feed_event(s->o.loop, &s->end_of_turn, EV_CUSTOM);
 }
 
 struct server *server_create(const struct server_options *options, const char *extra_unix,
@@ -36,11 +36,9 @@ struct server *server_create(const struct server_options *options, const char *e
     list_init(&s->conns);
     list_init(&s->dirty);
     list_init(&s->closed);
-    ev_prepare_init(&s->before_sleep, on_before_sleep);
-    s->before_sleep.data = s;
-    /* After the lanes' watchers: what this turn's requests submit is sent first. */
-    ev_set_priority(&s->before_sleep, EV_MINPRI);
-    ev_prepare_start(s->o.loop, &s->before_sleep);
+    ev_idle_init(&s->end_of_turn, on_end_of_turn);
+    s->end_of_turn.data = s;
+    ev_set_priority(&s->end_of_turn, EV_MINPRI); /* after the lanes have sent their batches */
     if (!listeners_open(s, extra_unix, err)) {
         server_destroy(s);
         return NULL;
@@ -74,8 +72,7 @@ void server_destroy(struct server *s)
         conn_close(list_first(&s->conns, struct conn, at), CLOSE_DRAIN);
     while (!list_empty(&s->closed))
         conn_free(list_first(&s->closed, struct conn, at));
-    ev_prepare_stop(s->o.loop, &s->before_sleep);
-    ev_clear_pending(s->o.loop, &s->before_sleep);
+    ev_clear_pending(s->o.loop, &s->end_of_turn);
     free(s->scratch);
     free(s);
 }

@@ -227,8 +227,7 @@ static void quit(struct request *r)
 static void verb_quit(struct request *r, const struct wire_request *w)
 {
     (void)w;
-    r->start = quit;
-    request_run(r);
+    request_start(r, true, quit);
 }
 
 static void help_verb(struct json *j, const struct verb *v)
@@ -258,7 +257,7 @@ static void verb_help(struct request *r, const struct wire_request *w)
     request_end(r, STATUS_OK, &j);
 }
 
-static void verb_stats(struct request *r, const struct wire_request *w)
+static void stats(struct request *r)
 {
     static const struct {
         const char *name;
@@ -276,7 +275,6 @@ static void verb_stats(struct request *r, const struct wire_request *w)
     };
     const struct server *s = r->conn->server;
     const char *why;
-    (void)w;
     struct json j = request_begin(r, STATUS_OK);
     json_put_int(&j, "uptime_ms", (clock_mono_us() - s->started_us) / 1000);
     json_put_bool(&j, "postgres_up", service_can_renew(s->o.service, &why));
@@ -286,4 +284,10 @@ static void verb_stats(struct request *r, const struct wire_request *w)
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
         json_put_int(&j, counts[i].name, metric_total(counts[i].metric));
     request_end(r, STATUS_OK, &j);
+}
+
+static void verb_stats(struct request *r, const struct wire_request *w)
+{
+    (void)w;
+    request_start(r, true, stats);
 }

@@ -80,6 +80,7 @@ struct call_texts {
     struct str id;
 };
 
-struct call *call_new(struct service *s, uint64_t conn_id, const struct call_texts *texts);
+struct call *call_new(struct service *s, enum op_kind kind, uint64_t conn_id,
+                      const struct call_texts *texts);
 
 #endif

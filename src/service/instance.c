@@ -17,8 +17,8 @@ struct presence {
     struct service *s;
     struct link *link;
     ev_timer heart;
-    ev_prepare before_sleep;
-    struct buf wakes; /* int32_t: daemons to notify */
+    ev_idle end_of_turn; /* never started: fed when there is somebody to wake */
+    struct buf wakes;    /* int32_t: daemons to notify */
     bool notifying;
     bool listening;
     bool known;   /* the last heartbeat found our row */
@@ -128,15 +128,21 @@ static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)
 
 /* --- notifications --- */
 
+static void notify_later(struct presence *p)
+{
+    ev_feed_event(p->s->o.loop, &p->end_of_turn, EV_CUSTOM);
+}
+
 static void on_notified_end(void *arg, const struct link_outcome *outcome)
 {
     struct presence *p = arg;
     (void)outcome;
     p->notifying = false;
+    notify_later(p);
 }
 
 /* After the commits of this turn, and one for all of them. */
-static void on_before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
 {
     struct presence *p = w->data;
     struct array_writer a;
@@ -165,6 +171,7 @@ void presence_wake(struct presence *p, int32_t instance)
         if (memcmp(p->wakes.data + at, &instance, sizeof(instance)) == 0)
             return;
     buf_put(&p->wakes, &instance, sizeof(instance));
+    notify_later(p);
 }
 
 static void on_notified(void *arg, const char *channel)
@@ -221,9 +228,9 @@ struct presence *presence_create(struct service *s)
     ev_timer_init(&p->heart, on_heart, HEARTBEAT_MS / 1000.0, HEARTBEAT_MS / 1000.0);
     p->heart.data = p;
     ev_timer_start(s->o.loop, &p->heart);
-    ev_prepare_init(&p->before_sleep, on_before_sleep);
-    p->before_sleep.data = p;
-    ev_prepare_start(s->o.loop, &p->before_sleep);
+    ev_idle_init(&p->end_of_turn, on_end_of_turn);
+    ev_set_priority(&p->end_of_turn, EV_MINPRI + 1);
+    p->end_of_turn.data = p;
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
                                    .label = "presence",
@@ -243,7 +250,7 @@ void presence_destroy(struct presence *p)
     if (p == NULL)
         return;
     ev_timer_stop(p->s->o.loop, &p->heart);
-    ev_prepare_stop(p->s->o.loop, &p->before_sleep);
+    ev_clear_pending(p->s->o.loop, &p->end_of_turn);
     link_destroy(p->link);
     link_params_free(&p->params);
     buf_free(&p->wakes);

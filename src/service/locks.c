@@ -65,7 +65,8 @@ static char *place_text(char *at, struct str from, struct str *to)
 
 static void on_wait_over(struct ev_loop *loop, ev_timer *w, int revents);
 
-struct call *call_new(struct service *s, uint64_t conn_id, const struct call_texts *texts)
+struct call *call_new(struct service *s, enum op_kind kind, uint64_t conn_id,
+                      const struct call_texts *texts)
 {
     uint64_t id;
     struct call *call = slab_alloc(&s->calls, &id);
@@ -78,6 +79,7 @@ struct call *call_new(struct service *s, uint64_t conn_id, const struct call_tex
     at = place_text(at, texts->note, &call->op.note);
     place_text(at, texts->id, &call->op.id);
     call->service = s;
+    call->op.kind = kind;
     call->op.conn_id = conn_id;
     call->op.request_id = id;
     list_init(&call->op.link);
@@ -367,7 +369,6 @@ static void on_acquired(struct op *op)
 void locks_acquire(struct call *call)
 {
     struct service *s = call->service;
-    call->op.kind = OP_ACQUIRE;
     call->op.wait =
         call->wait_ms > 0 && !s->draining && s->waiting < (int64_t)s->o.settings->max_waiters;
     call->op.done = on_acquired;
@@ -408,7 +409,6 @@ static void on_released(struct op *op)
 
 void locks_release(struct call *call)
 {
-    call->op.kind = OP_RELEASE;
     call->op.done = on_released;
     call->token = call->op.number;
     submit(call);
@@ -424,7 +424,6 @@ static void on_renewed(struct op *op)
 
 void locks_renew(struct call *call)
 {
-    call->op.kind = OP_RENEW;
     call->op.done = on_renewed;
     call->token = call->op.number;
     submit(call);
@@ -436,7 +435,7 @@ void locks_renew(struct call *call)
 static bool take_back(struct call *call)
 {
     struct service *s = call->service;
-    if (call->state == CALL_PAUSED)
+    if (call->state == CALL_NEW || call->state == CALL_PAUSED)
         return true;
     if (call->state != CALL_SUBMITTED || call->op.was_unknown ||
         !lane_remove(service_lane(s, call->op.resource), &call->op))
@@ -470,6 +469,10 @@ void locks_end_input(struct call *call)
 void locks_abandon(struct call *call)
 {
     call->abandoned = true;
+    if (call->state == CALL_NEW) {
+        answer(call, OUTCOME_CANCELLED);
+        return;
+    }
     if (!is_lock(call))
         return; /* an UNLOCK or RENEW was asked for and is carried out */
     if (call->state == CALL_WAITING)
