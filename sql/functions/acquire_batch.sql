@@ -3,7 +3,9 @@
 --             waiter into the queue, or refuses. A request is granted when no lease and no earlier
 --             waiter of its resource conflicts with it, so that nobody is overtaken.
 -- Parameters: instance   the daemon that asks; null for SQL, which cannot wait
---             resource, exclusive, ttl_ms, wait   one element a request
+--             resource, exclusive, ttl_ms, wait   one element a request; requests for one resource are
+--                                                 decided in their order; resources in the order of
+--                                                 their bytes are decided faster
 --             conn, request                       numbers by which the daemon knows it
 --             owner, note, identity, id           may be shorter arrays: what is missing is null
 -- Returns:    item      position of the request in the arrays, from 1
@@ -31,6 +33,7 @@ declare
     v_now_us bigint;
     v_quiet_us bigint;
     v_single integer[];
+    v_sorted boolean;
     v_left integer[];
     v_one record;
     i integer;
@@ -39,14 +42,16 @@ begin
         perform pglockd.require_read_committed();
     end if;
     if v_count >= 4 then
-        select array_agg(h.item) filter (where h.requests = 1 and pg_try_advisory_xact_lock(1346849793, h.key))
-          into v_single
-          from (select pglockd.guard_key(p_resource[k]) as key, min(k) as item, count(*) as requests
-                  from generate_series(1, v_count) k
-                 where p_id[k] is null
-                 group by 1) h;
+        -- Those that are alone in wanting their resource, under its guard; only order shows who is.
+        select array_agg(k) filter (where p_id[k] is null
+                                      and (k = 1 or p_resource[k - 1] < p_resource[k] collate "C")
+                                      and (k = v_count or p_resource[k] < p_resource[k + 1] collate "C")
+                                      and pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[k]))),
+               bool_and(k = 1 or p_resource[k - 1] <= p_resource[k] collate "C")
+          into v_single, v_sorted
+          from generate_series(1, v_count) k;
     end if;
-    if v_single is not null then
+    if v_single is not null and v_sorted then
         -- Most requests meet neither lease nor waiter: those are decided together. A statement of its
         -- own, so that it sees what the last holders of the guards committed.
         with now as materialized (

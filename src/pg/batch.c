@@ -196,6 +196,33 @@ size_t batch_fill(struct batch *b, struct list *queue)
     return b->count;
 }
 
+static int by_resource(const void *a, const void *b)
+{
+    const struct op *x = *(struct op *const *)a, *y = *(struct op *const *)b;
+    size_t n = x->resource.n < y->resource.n ? x->resource.n : y->resource.n;
+    int order = memcmp(x->resource.p, y->resource.p, n);
+    if (order == 0)
+        order = (x->resource.n > y->resource.n) - (x->resource.n < y->resource.n);
+    if (order == 0) /* in the order they came */
+        order = (x->batch_order > y->batch_order) - (x->batch_order < y->batch_order);
+    return order;
+}
+
+void batch_sort(struct batch *b, enum op_kind kind)
+{
+    size_t n = 0;
+    list_for_each(at, &b->ops[kind])
+    {
+        b->items[n] = container_of(at, struct op, link);
+        b->items[n]->batch_order = (uint32_t)n;
+        n++;
+    }
+    qsort(b->items, n, sizeof(b->items[0]), by_resource);
+    list_init(&b->ops[kind]);
+    for (size_t i = 0; i < n; i++)
+        list_append(&b->ops[kind], &b->items[i]->link);
+}
+
 void batch_return(struct batch *b, struct list *queue)
 {
     struct list all;

@@ -40,6 +40,11 @@ void batch_free(struct batch *b);
 
 /* Takes from queue what may go together, in order. Returns how many operations it has now. */
 size_t batch_fill(struct batch *b, struct list *queue);
+/*
+ * Puts the operations of a kind in the order of their resources' bytes; those of one resource keep
+ * the order in which they came. pglockd.acquire_batch() then sees at once who is alone.
+ */
+void batch_sort(struct batch *b, enum op_kind kind);
 /* Makes the batch empty; its operations go to the front of queue in the order of their kinds. */
 void batch_return(struct batch *b, struct list *queue);
 

@@ -213,6 +213,7 @@ static void send_batch(struct lane *lane)
     int64_t now_us = clock_mono_us();
     lane->batch.max = lane->share;
     lane->queued -= batch_fill(&lane->batch, &lane->queue);
+    batch_sort(&lane->batch, OP_ACQUIRE);
     for (int k = 0; k < OP_KINDS; k++) {
         if (lane->batch.counts[k] == 0)
             continue;

@@ -51,8 +51,9 @@ struct op {
     enum op_place place;
     bool exclusive;
     bool wait;
-    bool patient;     /* of the daemon itself: lane_expire() leaves it alone */
-    bool was_unknown; /* sent before over a connection that was lost */
+    bool patient;         /* of the daemon itself: lane_expire() leaves it alone */
+    uint32_t batch_order; /* the batch's */
+    bool was_unknown;     /* sent before over a connection that was lost */
     struct str resource;
     struct str owner;
     struct str note; /* p NULL: none */
