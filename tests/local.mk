@@ -18,6 +18,8 @@ LDADD = $(program_libs) $(CHECK_LIBS)
 
 unit_tests = \
     tests/unit/check_address \
+    tests/unit/check_array \
+    tests/unit/check_batch \
     tests/unit/check_buf \
     tests/unit/check_client \
     tests/unit/check_client_net \
@@ -93,7 +95,11 @@ EXTRA_DIST += \
     tests/installcheck.sh \
     tests/run-integration.sh \
     tests/pytest.ini \
-    tests/tap_plugin.py
+    tests/tap_plugin.py \
+    tests/integration/conftest.py \
+    tests/integration/fake_daemon.py \
+    tests/integration/test_cli.py \
+    tests/integration/test_run.py
 
 # --- what was installed -------------------------------------------------------------------------
 
