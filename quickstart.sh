@@ -118,7 +118,8 @@ show_a_lock()
         die "pglockctl could not take a lock"
     echo "$token"
     show pglockctl ls || die "pglockctl could not list the locks"
-    show pglockctl unlock demo/hello "token=$token" || die "pglockctl could not release the lock"
+    show pglockctl --json unlock demo/hello "token=$token" ||
+        die "pglockctl could not release the lock"
 }
 
 show_how_to_go_on()

@@ -280,8 +280,7 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
     } else {
         log_set_level((enum log_level)d.settings.log_level);
         if (d.http)
-            http_set_hosts(d.http, d.settings.http_hosts.items,
-                           d.settings.http_hosts.n);
+            http_set_hosts(d.http, d.settings.http_hosts.items, d.settings.http_hosts.n);
         log_info("reloaded", "note=%s", log_quote(buf_str(&note)));
     }
     buf_free(&note);

@@ -34,8 +34,7 @@ static bool read_stat(const char *pid, struct process *p)
     text[n] = '\0';
     /* The name may hold anything, also parentheses: the fields begin after the last one. */
     const char *fields = strrchr(text, ')');
-    /* The kernel's numbers fit. */
-    if (!fields || // NOLINTNEXTLINE(cert-err34-c)
+    if (!fields || /* The kernel's numbers fit. NOLINTNEXTLINE(cert-err34-c) */
         sscanf(fields, ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu",
                &p->parent, &utime, &stime, &cutime, &cstime) != 5)
         return false;

@@ -177,12 +177,13 @@ static bool remove_stale(const struct sockaddr_un *sa, struct buf *err)
 static bool listen_unix(struct server *s, const char *path, struct buf *err)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(sa.sun_path)) {
+    size_t length = strlen(path);
+    if (length >= sizeof(sa.sun_path)) {
         buf_printf(err, "cannot listen on unix:%s: a socket's path may have at most %zu bytes",
                    path, sizeof(sa.sun_path) - 1);
         return false;
     }
-    strcpy(sa.sun_path, path);
+    memcpy(sa.sun_path, path, length);
     if (!remove_stale(&sa, err))
         return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

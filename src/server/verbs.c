@@ -85,7 +85,7 @@ void verbs_register_metrics(void)
     static char names[VERB_COUNT][16];
     static const char *list[VERB_COUNT];
     for (size_t i = 0; i < VERB_COUNT; i++) {
-        for (size_t k = 0; verbs[i].name[k] != '\0' && k < sizeof(names[i]) - 1; k++)
+        for (size_t k = 0; k < sizeof(names[i]) - 1 && verbs[i].name[k] != '\0'; k++)
             names[i][k] = (char)tolower((unsigned char)verbs[i].name[k]);
         list[i] = names[i];
     }
