@@ -13,12 +13,19 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/pglockd.h"
 #include "unit.h"
 
 enum { CLIENTS_MAX = 16, SECOND_US = 1000000 };
+
+static void pause_ms(int ms)
+{
+    struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+    nanosleep(&ts, NULL);
+}
 
 /* ---- the server ---- */
 
@@ -439,12 +446,12 @@ START_TEST(a_kept_lease_is_renewed_until_it_is_unlocked)
 
     ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l), PGLOCKD_OK);
     ck_assert_int_eq(pglockd_keep(c, l, 0, note_loss, &loss), PGLOCKD_OK);
-    usleep(2500000);
+    pause_ms(2500);
     int renewals = s.renewals;
     ck_assert_msg(renewals >= 6 && renewals <= 8, "%d renewals", renewals);
     ck_assert_int_gt(pglockd_lease_deadline_us(l), pglockd_now_us());
     ck_assert_int_eq(pglockd_unlock(c, l), PGLOCKD_OK);
-    usleep(700000);
+    pause_ms(700);
     ck_assert_int_le(s.renewals, renewals + 1);
     ck_assert_int_eq(loss.count, 0);
     pglockd_lease_free(l);
@@ -463,9 +470,9 @@ START_TEST(a_loss_is_told_before_the_deadline)
 
     ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l), PGLOCKD_OK);
     ck_assert_int_eq(pglockd_keep(c, l, 400, note_loss, &loss), PGLOCKD_OK);
-    usleep(600000);
+    pause_ms(600);
     s.silent = true;
-    usleep(1500000);
+    pause_ms(1500);
     ck_assert_int_eq(loss.count, 1);
     ck_assert_int_eq(loss.why, PGLOCKD_UNREACHABLE);
     int64_t early = pglockd_lease_deadline_us(l) - loss.at_us;
@@ -494,7 +501,7 @@ START_TEST(a_lost_lease_is_told_with_its_reason)
 
     ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l), PGLOCKD_OK);
     ck_assert_int_eq(pglockd_keep(c, l, 0, note_loss, &loss), PGLOCKD_OK);
-    usleep(1200000);
+    pause_ms(1200);
     ck_assert_int_eq(loss.count, 1);
     ck_assert_int_eq(loss.why, PGLOCKD_LOST);
     ck_assert_str_eq(loss.reason, "forced");
@@ -516,7 +523,7 @@ static void slow_callback(void *arg, pglockd_lease *l, pglockd_status why, const
 
     (void)why, (void)reason;
     slow->running = true;
-    usleep(300000);
+    pause_ms(300);
     pglockd_unkeep(slow->c, l); /* allowed, and no deadlock */
     slow->ended = true;
 }
@@ -532,7 +539,7 @@ START_TEST(unkeep_waits_for_the_callback)
     ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l), PGLOCKD_OK);
     ck_assert_int_eq(pglockd_keep(c, l, 0, slow_callback, &slow), PGLOCKD_OK);
     while (!slow.running)
-        usleep(1000);
+        pause_ms(1);
     pglockd_unkeep(c, l);
     ck_assert(slow.ended);
     pglockd_free(c);
@@ -554,7 +561,7 @@ START_TEST(many_leases_are_kept_by_one_handle)
         ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l[i]), PGLOCKD_OK);
         ck_assert_int_eq(pglockd_keep(c, l[i], 0, note_loss, &loss), PGLOCKD_OK);
     }
-    usleep(2000000);
+    pause_ms(2000);
     ck_assert_int_eq(loss.count, 0);
     ck_assert_int_ge(s.renewals, 4 * LEASES);
     pglockd_free(c);
@@ -577,7 +584,7 @@ START_TEST(a_forked_child_leaves_the_connection_alone)
 
     ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l), PGLOCKD_OK);
     ck_assert_int_eq(pglockd_keep(c, l, 0, note_loss, &loss), PGLOCKD_OK);
-    usleep(500000);
+    pause_ms(500);
     pid_t pid = fork();
     if (pid == 0) {
         bool refused = pglockd_call(c, "PING", 0, NULL) == PGLOCKD_INVALID &&
@@ -589,7 +596,7 @@ START_TEST(a_forked_child_leaves_the_connection_alone)
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_int_eq(status, 0);
     ck_assert_int_eq(pglockd_call(c, "PING", 0, NULL), PGLOCKD_OK);
-    usleep(700000);
+    pause_ms(700);
     ck_assert_int_eq(s.accepted, 2); /* one for requests, one for renewals: none was replaced */
     ck_assert_int_eq(loss.count, 0);
     pglockd_free(c);
