@@ -105,7 +105,7 @@ void conn_end(struct conn *c, enum close_reason reason)
 static bool may_take(const struct conn *c)
 {
     const struct settings *st = c->server->o.settings;
-    return !c->closing && !c->server->draining && c->inflight < st->max_inflight;
+    return !c->closing && !c->quitting && !c->server->draining && c->inflight < st->max_inflight;
 }
 
 static void watch(struct conn *c)
@@ -167,21 +167,23 @@ void conn_flush(struct conn *c)
     if (!c->closing && list_empty(&c->requests) && !c->more_lines) {
         if (c->server->draining)
             conn_end(c, CLOSE_DRAIN);
+        else if (c->quitting)
+            conn_end(c, CLOSE_QUIT);
         else if (c->eof && c->in.len == 0)
             conn_end(c, CLOSE_EOF);
     }
-    if (c->in.len > 0 && may_take(c) && !c->more_lines) {
-        /* Reading had paused: take what is queued in the next turn. */
-        c->more_lines = true;
-        ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM);
-    }
     watch(c);
+    if (c->paused && may_take(c)) {
+        c->paused = false;
+        c->more_lines = true;                                /* taken in the next turn */
+        ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM); /* after watch(), which stops the io */
+    }
 }
 
 void conn_drain(struct conn *c)
 {
     buf_clear(&c->in);
-    c->more_lines = false;
+    c->more_lines = c->paused = false;
     conn_mark_dirty(c);
 }
 
@@ -243,15 +245,17 @@ static size_t take_from(struct conn *c, char *data, size_t n)
             c->more_lines = true;
             break;
         }
-        if (!end && !c->skipping && length <= line_max)
+        size_t cr = end && length > 0 && end[-1] == '\r' ? 1 : 0;
+        if (!end && !c->skipping && length <= line_max + 1) /* the last byte may be a CR */
             break;
-        if (length > line_max + 1 && !c->skipping)
+        if (length - cr > line_max && !c->skipping)
             too_long(c);
         else if (!c->skipping)
             take_line(c, data + used, length);
         c->skipping = end == NULL;
         used += end ? length + 1 : length;
     }
+    c->paused = used < n && !may_take(c);
     return used;
 }
 
@@ -264,17 +268,16 @@ static void take_lines(struct conn *c)
     buf_trim(&c->in, BUFFER_KEEP);
 }
 
-/* The client has ended its input: a last line without LF counts, and nothing waits any more. */
+/*
+ * The client has ended its input: nothing waits any more. What came of a line without its end is
+ * not carried out: a client that died while it wrote may have meant another resource.
+ */
 static void take_end(struct conn *c)
 {
     if (!c->skipping && c->in.len > 0 && may_take(c)) {
-        char *line = c->in.data;
-        size_t n = c->in.len;
-        c->in = (struct buf){0};
-        take_line(c, line, n);
-        free(line);
-        if (c->is_closed)
-            return;
+        buf_clear(&c->in);
+        verbs_bad_line(c, (struct str){0}, "bad_request",
+                       "the input ended within a line, which was not carried out: end it with LF");
     }
     list_for_each(at, &c->requests) request_end_input(container_of(at, struct request, at));
 }

@@ -69,9 +69,11 @@ struct conn {
     bool skipping;  /* the rest of a line that was too long */
     bool seen_line; /* the first line has come */
     bool eof;       /* the client will send no more */
+    bool quitting;  /* QUIT has come: what is sent behind it is not read */
     bool closing;   /* closed when all is sent */
     bool is_closed;
     bool more_lines; /* whole lines are left in in, to be taken in the next turn */
+    bool paused;     /* lines may be left in in, but too many requests are in flight */
     enum close_reason reason;
     struct buf name; /* of HELLO */
 };

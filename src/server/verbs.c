@@ -215,18 +215,22 @@ static void verb_ping(struct request *r, const struct wire_request *w)
     request_end(r, STATUS_OK, &j);
 }
 
-/* When its turn comes: everything before it is answered. */
+/*
+ * When its turn comes: every untagged request before it is answered. The connection ends when the
+ * tagged ones are, and those do not wait any longer.
+ */
 static void quit(struct request *r)
 {
     struct conn *c = r->conn;
     struct json j = request_begin(r, STATUS_OK);
     request_end(r, STATUS_OK, &j);
-    conn_end(c, CLOSE_QUIT);
+    list_for_each(at, &c->requests) request_end_input(container_of(at, struct request, at));
 }
 
 static void verb_quit(struct request *r, const struct wire_request *w)
 {
     (void)w;
+    r->conn->quitting = true;
     request_start(r, true, quit);
 }
 

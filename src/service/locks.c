@@ -248,9 +248,10 @@ static void on_withdrawn(struct op *op)
 static void withdraw(struct call *call, enum call_end end)
 {
     struct service *s = call->service;
-    bool keep = call->abandoned && call->op.id.p != NULL;
     if (call->end == END_NONE)
         call->end = end;
+    /* A client that closes its socket seems to end its input only: it may come back, too. */
+    bool keep = (call->abandoned || call->end == END_INPUT) && call->op.id.p != NULL;
     if (call->state == CALL_WAITING)
         stop_waiting(call);
     call->state = CALL_WITHDRAWING;
