@@ -212,6 +212,19 @@ static pglockd_status ask_lease(pglockd *c, const char *verb, const pglockd_leas
     return status;
 }
 
+/*
+ * Did an earlier attempt, whose reply was lost, release it? Every end that the holder did not ask
+ * for leaves its reason behind, and before the deadline there is no other end than ours.
+ */
+static bool was_our_release(const pglockd_lease *l, const pglockd_reply *reply)
+{
+    const char *reason = pglockd_reply_string(reply, "reason", "unknown");
+
+    if (strcmp(reason, "released") == 0)
+        return true;
+    return strcmp(reason, "unknown") == 0 && pglockd_now_us() < l->deadline_us;
+}
+
 pglockd_status pglockd_unlock(pglockd *c, pglockd_lease *l)
 {
     pglockd_reply *reply;
@@ -222,9 +235,7 @@ pglockd_status pglockd_unlock(pglockd *c, pglockd_lease *l)
     pglockd_unkeep(c, l);
     keeper_share_address(c->keeper, c);
     pglockd_status status = ask_lease(c, "UNLOCK", l, 0, &repeated, &reply);
-    /* Released: by the attempt whose reply did not arrive. */
-    if (status == PGLOCKD_LOST && repeated &&
-        strcmp(pglockd_reply_string(reply, "reason", ""), "released") == 0) {
+    if (status == PGLOCKD_LOST && repeated && was_our_release(l, reply)) {
         c->error[0] = c->code[0] = '\0';
         status = PGLOCKD_OK;
     }

@@ -531,10 +531,21 @@ static bool connect_all(struct bench_engine *e, const char *addresses, struct bu
     return ok;
 }
 
+/* A descriptor a connection; the soft limit is often 1024. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 struct bench_engine *bench_open(const char *addresses, int clients, int threads, struct buf *err)
 {
     struct bench_engine *e = xcalloc(1, sizeof(*e));
 
+    raise_file_limit();
     e->nclients = clients;
     e->nthreads = threads < clients ? threads : clients;
     e->clients = xcalloc((size_t)clients, sizeof(*e->clients));

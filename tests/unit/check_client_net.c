@@ -419,6 +419,52 @@ START_TEST(the_deadline_counts_from_sending)
 }
 END_TEST
 
+static _Atomic int unlocks;
+static const char *lost_reason;
+
+/* The first UNLOCK is done, but its reply does not arrive. */
+static void loses_the_reply(struct server *s, const char *line, char *out, size_t size)
+{
+    if (strncmp(line, "UNLOCK", 6) != 0)
+        usual(s, line, out, size);
+    else if (unlocks++ == 0)
+        snprintf(out, size, "!!@half");
+    else
+        snprintf(out, size, "LOST {\"code\":\"lost\",\"reason\":\"%s\",\"message\":\"m\"}",
+                 lost_reason);
+}
+
+START_TEST(a_release_whose_reply_was_lost_is_a_release)
+{
+    static const struct {
+        const char *reason;
+        int64_t ttl_ms;
+        pglockd_status status;
+    } cases[] = {
+        {"released", 1000, PGLOCKD_OK}, {"unknown", 1000, PGLOCKD_OK},
+        {"unknown", 1, PGLOCKD_LOST}, /* its time had passed */
+        {"forced", 1000, PGLOCKD_LOST}, {"expired", 1000, PGLOCKD_LOST},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct server s;
+        pglockd_lease *l;
+        start(&s, loses_the_reply);
+        pglockd *c = client_of(s.address);
+
+        unlocks = 0;
+        lost_reason = cases[i].reason;
+        s.ttl_ms = cases[i].ttl_ms;
+        ck_assert_int_eq(pglockd_lock(c, "r", NULL, &l), PGLOCKD_OK);
+        pause_ms(cases[i].ttl_ms == 1 ? 60 : 0);
+        ck_assert_msg(pglockd_unlock(c, l) == cases[i].status, "%s", cases[i].reason);
+        ck_assert_int_eq(unlocks, 2);
+        pglockd_lease_free(l);
+        pglockd_free(c);
+        stop(&s);
+    }
+}
+END_TEST
+
 struct loss {
     _Atomic int count, why;
     _Atomic int64_t at_us;
@@ -629,7 +675,8 @@ UNIT_MAIN("client_net", silence_ends_in_time, a_wait_is_bounded_by_this_clock,
           a_frozen_daemon_is_noticed_while_waiting, another_protocol_is_named,
           half_a_reply_is_no_reply, bad_arguments_are_not_sent, events_and_farewells_are_told,
           the_next_address_is_used, what_one_daemon_cannot_do_another_does,
-          the_deadline_counts_from_sending, a_kept_lease_is_renewed_until_it_is_unlocked,
-          a_loss_is_told_before_the_deadline, a_lost_lease_is_told_with_its_reason,
-          unkeep_waits_for_the_callback, many_leases_are_kept_by_one_handle,
-          a_forked_child_leaves_the_connection_alone, names_are_resolved_within_the_time)
+          the_deadline_counts_from_sending, a_release_whose_reply_was_lost_is_a_release,
+          a_kept_lease_is_renewed_until_it_is_unlocked, a_loss_is_told_before_the_deadline,
+          a_lost_lease_is_told_with_its_reason, unkeep_waits_for_the_callback,
+          many_leases_are_kept_by_one_handle, a_forked_child_leaves_the_connection_alone,
+          names_are_resolved_within_the_time)
