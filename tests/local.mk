@@ -98,8 +98,13 @@ EXTRA_DIST += \
     tests/tap_plugin.py \
     tests/integration/conftest.py \
     tests/integration/fake_daemon.py \
+    tests/integration/history.py \
+    tests/integration/lines.py \
     tests/integration/test_cli.py \
-    tests/integration/test_run.py
+    tests/integration/test_property.py \
+    tests/integration/test_protocol.py \
+    tests/integration/test_run.py \
+    tests/integration/test_two_daemons.py
 
 # --- what was installed -------------------------------------------------------------------------
 
