@@ -29,7 +29,8 @@ class Request:
     code: str = ""
     token: int = 0                        # of the grant
     seen_waiting: Optional[float] = None  # when INFO had shown it in the queue
-    given_up: Optional[float] = None      # before the wait was cancelled or the connection closed
+    given_up: Optional[float] = None      # before the wait was cancelled or ran out
+    left: bool = False                    # its client was away for a time: it may be passed over
     released: Optional[float] = None      # before the first UNLOCK was sent
     release_status: str = ""
     renewals: int = 0
@@ -77,7 +78,7 @@ def check_order(record):
     """Who began to wait before a conflicting request was sent is granted before it."""
     wrong = []
     for a in record:
-        if a.seen_waiting is None:
+        if a.seen_waiting is None or a.left:
             continue
         for b in record:
             if not (b.granted and conflict(a, b) and a is not b and a.seen_waiting < b.start):
@@ -103,6 +104,7 @@ class Client:
         self.cancelled = False
         self.expected = {}   # tag: function of the reply
         self.held = []
+        self.unlocking = []  # Requests whose UNLOCK is not answered
         self.tags = 0
 
     def send(self, line, then):
@@ -117,6 +119,7 @@ class Swarm:
     def __init__(self, addresses, resources, clients, seed):
         self.random = random.Random(seed)
         self.resources = resources
+        self.name = f"{resources[0]}-{seed}".replace("/", "-")
         self.record = []
         self.surprises = []  # replies that no fault explains
         self.clients = [Client(addresses[i % len(addresses)], f"c{i}") for i in range(clients)]
@@ -125,12 +128,17 @@ class Swarm:
     # ---- operations ----
 
     def lock(self, client, wait=None, resource=None, mode=None):
-        wait = wait or self.random.choice(["0s", "inf", "inf", "20ms", "1m"])
-        request = Request(resource or self.random.choice(self.resources),
-                          mode or self.random.choice(["exclusive", "exclusive", "shared"]),
-                          time.monotonic())
-        self.record.append(request)
-        client.waiting, client.cancelled = request, False
+        client.wait = wait or self.random.choice(["0s", "inf", "inf", "20ms", "1m"])
+        client.waiting = Request(resource or self.random.choice(self.resources),
+                                 mode or self.random.choice(["exclusive", "exclusive", "shared"]),
+                                 time.monotonic())
+        self.record.append(client.waiting)
+        client.number = len(self.record) - 1
+        self.ask_lock(client)
+
+    def ask_lock(self, client):
+        request, wait = client.waiting, client.wait
+        client.cancelled = False
 
         def answered(reply):
             client.waiting = None
@@ -142,8 +150,9 @@ class Swarm:
                 self.refused(reply, client.cancelled)
             if wait == "20ms":
                 request.given_up = min(request.given_up or request.end, request.start + 0.02)
-        client.lock_tag = client.send(f"LOCK {request.resource} mode={request.mode} wait={wait} "
-                                      f"ttl={TTL}s owner={len(self.record) - 1}", answered)
+        client.lock_tag = client.send(
+            f"LOCK {request.resource} mode={request.mode} wait={wait} ttl={TTL}s "
+            f"owner={client.number} id={self.name}-{client.number}", answered)
 
     def refused(self, reply, may_be_cancelled=False):
         known = ["unavailable", "outcome_unknown"] if self.faulty else []
@@ -154,12 +163,17 @@ class Swarm:
         request = request or self.random.choice(client.held)
         client.held.remove(request)
         request.released = time.monotonic()
+        self.ask_unlock(client, request)
+
+    def ask_unlock(self, client, request, again=False):
+        client.unlocking.append(request)
 
         def answered(reply):
+            client.unlocking.remove(request)
             request.release_status = reply.status
             if reply.status == "ERR":
                 self.refused(reply)
-            elif reply.status != "OK":
+            elif reply.status != "OK" and not again:
                 self.surprises.append((reply, request))
         client.send(f"UNLOCK {request.resource} token={request.token}", answered)
 
@@ -196,13 +210,17 @@ class Swarm:
         client.send(f"INFO {resource}", answered)
 
     def reconnect(self, client, address=None):
-        """Closes the connection; its leases stay, its wait is given up."""
-        if client.waiting:
-            client.waiting.given_up = client.waiting.given_up or time.monotonic()
+        """Closes the connection and asks again, over a new one, what was not answered."""
         self.random.choice([client.lines.close, client.lines.reset])()
         client.address = address or client.address
         client.lines = Lines(client.address)
-        client.waiting, client.expected = None, {}
+        client.expected = {}
+        if client.waiting:
+            client.waiting.left = True
+            self.ask_lock(client)
+        again, client.unlocking = client.unlocking, []
+        for request in again:
+            self.ask_unlock(client, request, again=True)
 
     def step(self):
         client = self.random.choice(self.clients)

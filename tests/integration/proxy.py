@@ -1,0 +1,88 @@
+"""A TCP proxy in front of PostgreSQL that can lose a connection at the worst moment.
+
+cut_after(word) lets the next message with that word (the name of a prepared statement) through to the
+server and swallows everything that comes back on that connection; cut() then breaks it. So the server
+has done what was asked and the daemon cannot know.
+"""
+
+import selectors
+import socket
+import threading
+
+
+class Proxy:
+    """Use as a context manager; listens on 127.0.0.1:port, forwards to a Unix socket."""
+
+    def __init__(self, path):
+        self.path = path
+        self.word = None
+        self.caught = threading.Event()
+        self.muted = set()  # server sockets whose answers are swallowed
+        self.lock = threading.Lock()
+        self.pairs = {}
+        self.selector = selectors.DefaultSelector()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.stopping = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        self.thread.join(10)
+        for one in list(self.pairs):
+            one.close()
+        self.listener.close()
+
+    def cut_after(self, word):
+        self.caught.clear()
+        self.word = word.encode() + b"\0"
+
+    def cut(self):
+        """Breaks the connection that was caught; both ends see it closed."""
+        with self.lock:
+            for server in self.muted:
+                self.drop(server)
+            self.muted.clear()
+
+    def drop(self, one):
+        for end in one, self.pairs.get(one):
+            if end in self.pairs:
+                del self.pairs[end]
+                self.selector.unregister(end)
+                end.close()
+
+    def accept(self):
+        client, _ = self.listener.accept()
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self.path)
+        for one, peer in (client, server), (server, client):
+            self.pairs[one] = peer
+            self.selector.register(one, selectors.EVENT_READ)
+
+    def forward(self, one):
+        data = one.recv(1 << 16)
+        if not data:
+            self.drop(one)
+        elif one not in self.muted:
+            if self.word and self.word in data and one.family == socket.AF_INET:
+                self.word = None
+                self.muted.add(self.pairs[one])
+                self.caught.set()
+            self.pairs[one].sendall(data)
+
+    def run(self):
+        while not self.stopping:
+            for key, _ in self.selector.select(0.05):
+                with self.lock:
+                    try:
+                        if key.fileobj is self.listener:
+                            self.accept()
+                        elif key.fileobj in self.pairs:
+                            self.forward(key.fileobj)
+                    except OSError:
+                        self.drop(key.fileobj)
