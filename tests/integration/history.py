@@ -190,6 +190,11 @@ class Swarm:
         verb, *keys = verb.split(" ")
         client.send(f"{verb} {request.resource} token={request.token} {' '.join(keys)}", answered)
 
+    def can_cancel(self, client):
+        """A LOCK that was repeated may be cancelled before it finds what the first one got: that
+        stays until its TTL. So those are waited for."""
+        return not client.cancelled and not client.waiting.left
+
     def cancel(self, client):
         client.cancelled = True
         client.waiting.given_up = client.waiting.given_up or time.monotonic()
@@ -228,7 +233,7 @@ class Swarm:
         if client.waiting is None:
             choices += [self.lock] * 6
         else:
-            choices += [self.cancel] if self.random.random() < 0.1 and not client.cancelled else []
+            choices += [self.cancel] if self.random.random() < 0.1 and self.can_cancel(client) else []
         if client.held:
             choices += [self.unlock] * 6 + [self.renew]
         if self.random.random() < 0.01:
@@ -268,7 +273,7 @@ class Swarm:
             for client in self.clients:
                 for request in list(client.held):
                     self.unlock(client, request)
-                if client.waiting and not client.cancelled:
+                if client.waiting and self.can_cancel(client):
                     self.cancel(client)
             if not any(c.expected or c.held for c in self.clients):
                 return
