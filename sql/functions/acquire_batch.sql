@@ -11,11 +11,12 @@
 -- Returns:    item      position of the request in the arrays, from 1
 --             status    g granted (number: token)      w waits (number: ticket)
 --                       b busy                         q busy: quiet period, nothing is granted
---                       r the guard is held elsewhere: nothing was done, ask again
+--                       r the guard is held elsewhere: nothing was done, ask again (only where it may
+--                         not wait, or has an id, which can be looked for under the guard alone)
 --                       a the same id again: granted before (number: token)
 --                       m the same id with other arguments
 --             number    see status
---             grant_request, grant_token   own waiters that an expired lease made room for
+--             grant_request, grant_resource, grant_token   own waiters that an expired lease made room for
 --             wake      other daemons with new grants, to be notified after the commit
 --             pending   resources that someone must promote later
 -- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
@@ -24,7 +25,7 @@ create or replace function pglockd.acquire_batch(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_ttl_ms bigint[], p_wait boolean[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
     out o_item integer[], out o_status "char"[], out o_number bigint[],
-    out o_grant_request bigint[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
+    out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
 as $$
 #variable_conflict use_variable
@@ -69,7 +70,7 @@ begin
         ), granted as (
             insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id, request_id,
                                        instance_id, mode, scope, delivered, resource, owner, identity, note)
-            select f.token, f.us + 1000000 + 1000 * p_ttl_ms[k], f.us + 1000000 + 1000 * p_ttl_ms[k],
+            select f.token, pglockd.lease_end(f.us, p_ttl_ms[k]), pglockd.lease_end(f.us, p_ttl_ms[k]),
                    p_ttl_ms[k], f.token, clock_timestamp(), p_conn[k], p_request[k], p_instance,
                    case when p_exclusive[k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
                    p_resource[k], coalesce(p_owner[k], ''), coalesce(p_identity[k], ''), p_note[k]
@@ -85,11 +86,11 @@ begin
     foreach i in array v_left loop
         o_item := o_item || i;
         if not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[i])) then
-            if p_wait[i] then
+            if p_wait[i] and p_id[i] is null then
                 -- In the queue without the guard, so that newcomers line up behind it.
                 o_status := o_status || 'w'::"char";
                 o_number := o_number || pglockd.enqueue(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i],
-                    p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i]);
+                    p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i], false);
                 o_pending := o_pending || p_resource[i];
             else
                 o_status := o_status || 'r'::"char";
@@ -105,8 +106,8 @@ begin
             v_quiet_us := coalesce(v_quiet_us, pglockd.open_queue_epoch());
         end if;
         if p_id[i] is not null then
-            v_one := pglockd.find_repeated(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i], p_conn[i],
-                p_request[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_id[i]);
+            v_one := pglockd.find_repeated(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i], p_wait[i],
+                p_conn[i], p_request[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_id[i]);
             if v_one.o_status is not null then
                 o_status := o_status || v_one.o_status;
                 o_number := o_number || v_one.o_number;
@@ -120,7 +121,7 @@ begin
             if p_wait[i] then
                 o_status := o_status || 'w'::"char";
                 o_number := o_number || pglockd.enqueue(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i],
-                    p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i]);
+                    p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i], true);
                 o_pending := o_pending || p_resource[i];
             else
                 o_status := o_status || 'q'::"char";
@@ -133,6 +134,7 @@ begin
         o_status := o_status || v_one.o_status;
         o_number := o_number || v_one.o_number;
         o_grant_request := o_grant_request || v_one.o_grant_request;
+        o_grant_resource := o_grant_resource || v_one.o_grant_resource;
         o_grant_token := o_grant_token || v_one.o_grant_token;
         o_wake := o_wake || v_one.o_wake;
         if v_one.o_more then

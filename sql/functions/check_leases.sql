@@ -7,7 +7,7 @@ create or replace function pglockd.check_leases(
     out o_item integer[], out o_number bigint[])
 language sql
 as $$
-    select array_agg(i), array_agg(greatest(0, (l.expires_us - 1000000 - c.now_us) / 1000))
+    select array_agg(i), array_agg(pglockd.ttl_left_ms(l.expires_us, c.now_us))
       from (select pglockd.lease_now() as now_us) c,
            generate_series(1, cardinality(p_resource)) i
       join pglockd.lease l on l.resource = p_resource[i] and l.token = p_token[i]

@@ -1,12 +1,12 @@
 -- pglockd.collect_grants(instance, grants_max)
 -- Purpose:    a daemon accepts the grants that other daemons' transactions made for its waiters: each
 --             gets its full TTL from now on.
--- Returns:    request, token   the grants
---             more             there are others: call again
+-- Returns:    request, resource, token   the grants
+--             wake   the daemon itself, when there are others: call again
 -- Tables:     lease (update), clock (read)
 create or replace function pglockd.collect_grants(
     p_instance integer, p_grants_max integer default 500,
-    out o_request bigint[], out o_token bigint[], out o_more boolean)
+    out o_request bigint[], out o_resource text[], out o_token bigint[], out o_wake integer[])
 language plpgsql
 as $$
 declare
@@ -19,13 +19,15 @@ begin
            for update skip locked
     ), accepted as (
         update pglockd.lease l
-           set delivered = true, expires_us = v_now_us + 1000000 + 1000 * l.ttl_ms
+           set delivered = true, expires_us = pglockd.lease_end(v_now_us, l.ttl_ms),
+               check_us = least(l.check_us, pglockd.lease_end(v_now_us, l.ttl_ms))
           from mine m
          where l.resource = m.resource and l.token = m.token
-        returning l.request_id, l.token
+        returning l.request_id, l.resource, l.token
     )
-    select array_agg(a.request_id), array_agg(a.token), count(*) >= p_grants_max
-      into o_request, o_token, o_more
+    select array_agg(a.request_id), array_agg(a.resource), array_agg(a.token),
+           case when count(*) >= p_grants_max then array[p_instance] end
+      into o_request, o_resource, o_token, o_wake
       from accepted a;
 end
 $$;

@@ -1,12 +1,12 @@
--- pglockd.find_repeated(instance, resource, exclusive, ttl_ms, conn, request, owner, identity, id)
+-- pglockd.find_repeated(instance, resource, exclusive, ttl_ms, wait, conn, request, owner, identity, id)
 -- Purpose:    what an earlier LOCK with the same id, owner and identity left: its lease, which is
 --             renewed and now belongs to the asking connection, or its place in the queue, which the
 --             asking request takes over.
--- Returns:    status null when there is nothing; else a (number: token), w (number: ticket) or
---             m (the same id was used with another resource or mode).
+-- Returns:    status null when there is nothing; else a (number: token), w (number: ticket), b (it waits, and this
+--             request does not want to) or m (the same id was used with another resource or mode).
 -- Tables:     lease, waiter (update), clock (read)
 create or replace function pglockd.find_repeated(
-    p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_conn bigint, p_request bigint,
+    p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint,
     p_owner text, p_identity text, p_id text,
     out o_status "char", out o_number bigint)
 language plpgsql
@@ -27,8 +27,8 @@ begin
         end if;
         update pglockd.lease l
            set instance_id = p_instance, conn_id = p_conn, request_id = p_request, delivered = true,
-               ttl_ms = p_ttl_ms, expires_us = v_now_us + 1000000 + 1000 * p_ttl_ms,
-               check_us = least(l.check_us, v_now_us + 1000000 + 1000 * p_ttl_ms)
+               ttl_ms = p_ttl_ms, expires_us = pglockd.lease_end(v_now_us, p_ttl_ms),
+               check_us = least(l.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
          where l.resource = r.resource and l.token = r.token
         returning l.token into v_token;
         if found then
@@ -45,17 +45,15 @@ begin
             o_status := 'm';
             return;
         end if;
-        if p_request is null then
-            continue;
+        if not p_wait then
+            o_status := 'b';
+            return;
         end if;
         update pglockd.waiter q
            set instance_id = p_instance, conn_id = p_conn, request_id = p_request, ttl_ms = p_ttl_ms,
-               absent_until_us = null
+               absent_until_us = null, early_resource = q.resource
          where q.resource = r.resource and q.ticket = r.ticket;
         if found then
-            -- Releases must look for the next from this place on again.
-            update pglockd.lease l set queue_floor = r.ticket - 1
-             where l.resource = r.resource and l.queue_floor >= r.ticket;
             o_status := 'w';
             o_number := r.ticket;
             return;
@@ -63,5 +61,5 @@ begin
     end loop;
 end
 $$;
-comment on function pglockd.find_repeated(integer, text, boolean, bigint, bigint, bigint, text, text, text) is
+comment on function pglockd.find_repeated(integer, text, boolean, bigint, boolean, bigint, bigint, text, text, text) is
     'The lease or the place in the queue that an earlier LOCK with the same id left.';

@@ -9,7 +9,6 @@ create or replace function pglockd.force(resource text, token bigint default nul
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
 language sql security definer
 set search_path = pg_catalog, pg_temp
-set synchronous_commit = on
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$

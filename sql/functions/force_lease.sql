@@ -12,6 +12,8 @@ declare
     v_ended integer := 0;
     r record;
 begin
+    -- Not as a setting of the function: that would be undone before the commit.
+    perform set_config('synchronous_commit', 'on', true);
     for r in
         with gone as (
             delete from pglockd.lease l where l.resource = p_resource and (p_token is null or l.token = p_token)

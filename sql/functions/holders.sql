@@ -9,7 +9,7 @@ returns table (item integer, token bigint, owner text, mode text, scope text, tt
 language sql
 as $$
     select i, h.token, h.owner, h.mode::text, h.scope::text,
-           greatest(0, (h.expires_us - 1000000 - c.now_us) / 1000),
+           pglockd.ttl_left_ms(h.expires_us, c.now_us),
            greatest(0, extract(epoch from clock_timestamp() - h.granted_at) * 1000)::bigint,
            h.note, h.instance_id, h.conn_id, h.total
       from (select pglockd.lease_now() as now_us) c,

@@ -26,7 +26,7 @@ begin
     loop
         return query
             select l.resource, l.token, l.owner, l.mode::text, l.scope::text,
-                   greatest(0, (l.expires_us - 1000000 - v_now_us) / 1000),
+                   pglockd.ttl_left_ms(l.expires_us, v_now_us),
                    greatest(0, extract(epoch from clock_timestamp() - l.granted_at) * 1000)::bigint,
                    l.note, l.instance_id, l.conn_id,
                    to_char(l.granted_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')

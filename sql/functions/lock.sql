@@ -22,7 +22,6 @@ create or replace function pglockd.lock(
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set synchronous_commit = on
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -32,6 +31,8 @@ declare
     v_until constant timestamptz := clock_timestamp() + interval '200 ms';
     r record;
 begin
+    -- Not as a setting of the function: that would be undone before the commit.
+    perform set_config('synchronous_commit', 'on', true);
     perform pglockd.check_resource(lock.resource);
     if lock.mode is null or lock.mode not in ('exclusive', 'shared') then
         raise exception 'mode must be exclusive or shared' using errcode = '22023';

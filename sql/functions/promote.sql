@@ -6,19 +6,21 @@
 -- Parameters: instance  the daemon that calls; null for SQL. Grants to its own waiters are complete; those
 --                       for other daemons get a TTL of 5 s until that daemon accepts them
 --             resource  what may be free now
---             floor     nobody waits with a ticket up to it; 0 when that is not known
+--             floor     nobody but marked ones (early_resource) waits with a ticket up to it; 0 when that is
+--                       not known
 --             run_max   grants at most
--- Returns:    request, token   grants to waiters of this daemon
+-- Returns:    request, resource, token   grants to waiters of this daemon
 --             wake             other daemons that got a grant, to be notified after the commit
 --             more             something is left to grant: call again
 -- Tables:     waiter (delete), lease (insert), instance, clock (read)
 create or replace function pglockd.promote(
     p_instance integer, p_resource text, p_floor bigint, p_run_max integer default 200,
-    out o_request bigint[], out o_token bigint[], out o_wake integer[], out o_more boolean)
+    out o_request bigint[], out o_resource text[], out o_token bigint[], out o_wake integer[], out o_more boolean)
 language plpgsql
 as $$
 declare
-    v_floor bigint := p_floor;
+    v_floor bigint := case when exists (select from pglockd.waiter q where q.early_resource = p_resource)
+                           then 0 else p_floor end;
     v_held pglockd.lock_mode;
     v_now_us bigint;
     v_quiet_us bigint;
@@ -59,7 +61,7 @@ begin
             continue;
         end if;
         delete from pglockd.waiter q where q.resource = p_resource and q.ticket = w.ticket;
-        v_expires_us := v_now_us + 1000000 + 1000 * case when v_own then w.ttl_ms else 5000 end;
+        v_expires_us := pglockd.lease_end(v_now_us, case when v_own then w.ttl_ms else 5000 end);
         insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id, request_id,
                                    instance_id, mode, scope, delivered, resource, owner, identity, note,
                                    idempotency_key)
@@ -69,6 +71,7 @@ begin
         returning lease.token into v_token;
         if v_own then
             o_request := o_request || w.request_id;
+            o_resource := o_resource || p_resource;
             o_token := o_token || v_token;
         else
             o_wake := o_wake || w.instance_id;

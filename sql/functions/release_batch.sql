@@ -8,14 +8,15 @@
 -- Returns:    item       position in the arrays, from 1
 --             status     g gone: released (number: how long it was held, ms)
 --                        l lost: that token holds no longer   d denied: another identity holds it
+--                        r somebody's transaction keeps the row locked: nothing was done, ask again
 --             number     see status
---             grant_request, grant_token, wake, pending   as acquire_batch
+--             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
 -- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
 -- Tables:     lease (delete), waiter (delete), clock (read)
 create or replace function pglockd.release_batch(
     p_instance integer, p_resource text[], p_token bigint[], p_identity text[],
     out o_item integer[], out o_status "char"[], out o_number bigint[],
-    out o_grant_request bigint[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
+    out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
 as $$
 declare
@@ -36,14 +37,19 @@ begin
           into v_missed
           from generate_series(1, v_count) k;
         -- A statement of its own: under the guards it sees every waiter that may count on this release.
-        with gone as (
-            delete from pglockd.lease l
-             using generate_series(1, v_count) k
-             where l.resource = p_resource[k] and l.token = p_token[k]
-               and (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
-            returning k, l.resource, l.granted_at, l.queue_floor,
+        with due as materialized (
+            select k, l.ctid as place
+              from generate_series(1, v_count) k
+              join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
+             where l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity)
+               for update of l skip locked
+        ), gone as (
+            delete from pglockd.lease l using due
+             where l.ctid = due.place
+            returning due.k, l.resource, l.granted_at, l.queue_floor,
                       exists (select from pglockd.waiter w
                                where w.resource = l.resource and w.ticket > l.queue_floor)
+                      or exists (select from pglockd.waiter w where w.early_resource = l.resource)
                       or l.resource = any (v_missed) as waited
         )
         select array_agg(g.k), array_agg('g'::"char"),
@@ -56,8 +62,10 @@ begin
         -- is taken after the deletion, by hand_over(), and whether somebody waits is looked at after it.
         for i in 1 .. v_count loop
             delete from pglockd.lease l
-             where l.resource = p_resource[i] and l.token = p_token[i]
-               and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
+             where l.ctid = (select x.ctid from pglockd.lease x
+                              where x.resource = p_resource[i] and x.token = p_token[i]
+                                and (x.identity = '' or coalesce(p_identity[i], '') in ('', x.identity))
+                                for update skip locked)
             returning l.granted_at, l.queue_floor into v_granted_at, v_one_floor;
             if v_granted_at is not null then
                 o_item := o_item || i;
@@ -72,18 +80,16 @@ begin
     if v_waited is not null then
         v_done := pglockd.hand_over(p_instance, v_waited, v_floor);
         o_grant_request := v_done.o_request;
+        o_grant_resource := v_done.o_resource;
         o_grant_token := v_done.o_token;
         o_wake := v_done.o_wake;
         o_pending := v_done.o_pending;
     end if;
     if o_item is null or cardinality(o_item) < v_count then
-        select o_item || array_agg(i), o_number || array_agg(null::bigint),
-               o_status || array_agg(case when exists (select from pglockd.lease l
-                                                        where l.resource = p_resource[i] and l.token = p_token[i])
-                                          then 'd' else 'l' end::"char")
-          into o_item, o_number, o_status
-          from generate_series(1, v_count) i
-         where i <> all (coalesce(o_item, '{}'));
+        v_done := pglockd.explain_missing(p_resource, p_token, p_identity, o_item);
+        o_item := o_item || v_done.o_item;
+        o_status := o_status || v_done.o_status;
+        o_number := o_number || array_fill(null::bigint, array[cardinality(v_done.o_item)]);
     end if;
 end
 $$;

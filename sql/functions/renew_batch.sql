@@ -3,7 +3,7 @@
 --             row is removed, so renewing needs no guard. Nothing that changes is indexed unless the
 --             TTL shrinks: the update is HOT.
 -- Parameters: as release_batch; ttl_ms null keeps the lease's TTL
--- Returns:    item, status   g renewed (number: ttl_ms)   l lost   d denied
+-- Returns:    item, status   g renewed (number: ttl_ms)   l lost   d denied   r locked: ask again
 -- Tables:     lease (update), clock (read)
 create or replace function pglockd.renew_batch(
     p_instance integer, p_resource text[], p_token bigint[], p_ttl_ms bigint[], p_identity text[],
@@ -13,26 +13,29 @@ as $$
 declare
     v_count constant integer := cardinality(p_resource);
     v_now_us constant bigint := pglockd.lease_now();
+    v_done record;
 begin
-    with renewed as (
+    with due as materialized (
+        select k, l.ctid as place, coalesce(p_ttl_ms[k], l.ttl_ms) as ttl_ms
+          from generate_series(1, v_count) k
+          join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
+         where l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity)
+           for no key update of l skip locked
+    ), renewed as (
         update pglockd.lease l
-           set expires_us = v_now_us + 1000000 + 1000 * coalesce(p_ttl_ms[i], l.ttl_ms),
-               check_us = least(l.check_us, v_now_us + 1000000 + 1000 * coalesce(p_ttl_ms[i], l.ttl_ms)),
-               ttl_ms = coalesce(p_ttl_ms[i], l.ttl_ms)
-          from generate_series(1, v_count) i
-         where l.resource = p_resource[i] and l.token = p_token[i]
-           and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
-        returning i, l.ttl_ms
+           set expires_us = pglockd.lease_end(v_now_us, due.ttl_ms),
+               check_us = least(l.check_us, pglockd.lease_end(v_now_us, due.ttl_ms)),
+               ttl_ms = due.ttl_ms
+          from due
+         where l.ctid = due.place
+        returning due.k, l.ttl_ms
     )
-    select array_agg(r.i), array_agg('g'::"char"), array_agg(r.ttl_ms) into o_item, o_status, o_number from renewed r;
+    select array_agg(r.k), array_agg('g'::"char"), array_agg(r.ttl_ms) into o_item, o_status, o_number from renewed r;
     if o_item is null or cardinality(o_item) < v_count then
-        select o_item || array_agg(i), o_number || array_agg(null::bigint),
-               o_status || array_agg(case when exists (select from pglockd.lease l
-                                                        where l.resource = p_resource[i] and l.token = p_token[i])
-                                          then 'd' else 'l' end::"char")
-          into o_item, o_number, o_status
-          from generate_series(1, v_count) i
-         where i <> all (coalesce(o_item, '{}'));
+        v_done := pglockd.explain_missing(p_resource, p_token, p_identity, o_item);
+        o_item := o_item || v_done.o_item;
+        o_status := o_status || v_done.o_status;
+        o_number := o_number || array_fill(null::bigint, array[cardinality(v_done.o_item)]);
     end if;
 end
 $$;

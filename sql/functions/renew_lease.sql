@@ -11,12 +11,14 @@ declare
     v_ttl_ms constant bigint := (extract(epoch from p_ttl) * 1000)::bigint;
     r record;
 begin
+    -- Not as a setting of the function: that would be undone before the commit.
+    perform set_config('synchronous_commit', 'on', true);
     if v_ttl_ms < 100 or v_ttl_ms > 600000 then
         raise exception 'ttl must be between 100 ms and 10 minutes' using errcode = '22023';
     end if;
     select b.o_status[1] as status, b.o_number[1] as number into r
       from pglockd.renew_batch(null, array[p_resource], array[p_token], array[v_ttl_ms], array[session_user::text]) b;
-    status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' else 'LOST' end;
+    status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' when 'r' then 'BUSY' else 'LOST' end;
     token := p_token;
     if status = 'OK' then
         ttl_ms := r.number;

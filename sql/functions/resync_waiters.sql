@@ -15,38 +15,38 @@ language plpgsql
 as $$
 declare
     v_token bigint;
+    v_waits boolean;
 begin
     if not exists (select from pglockd.queue_epoch) then
         perform pglockd.open_queue_epoch();
     end if;
     for i in 1 .. cardinality(p_resource) loop
+        insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, early_resource, instance_id, mode,
+                                    scope, resource, owner, identity, note, idempotency_key)
+        values (p_ticket[i], p_request[i], p_conn[i], p_ttl_ms[i], clock_timestamp(), p_resource[i], p_instance,
+                case when p_exclusive[i] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
+                p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i])
+            on conflict (resource, ticket) do update
+            set absent_until_us = null, early_resource = excluded.early_resource
+          where waiter.request_id = excluded.request_id and waiter.instance_id = excluded.instance_id;
+        v_waits := found;
+        -- After the insert: who promoted the waiter meanwhile has deleted its row before.
         v_token := null;
         update pglockd.lease l
-           set delivered = true, expires_us = pglockd.lease_now() + 1000000 + 1000 * l.ttl_ms
+           set delivered = true, expires_us = pglockd.lease_end(pglockd.lease_now(), l.ttl_ms),
+               check_us = least(l.check_us, pglockd.lease_end(pglockd.lease_now(), l.ttl_ms))
          where l.resource = p_resource[i] and l.instance_id = p_instance and l.request_id = p_request[i]
         returning l.token into v_token;
         o_item := o_item || i;
         o_number := o_number || v_token;
-        if found then
+        if v_token is not null then
+            delete from pglockd.waiter w
+             where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+               and w.instance_id = p_instance and w.request_id = p_request[i];
             o_status := o_status || 'a'::"char";
             continue;
         end if;
-        insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, instance_id, mode, scope,
-                                    resource, owner, identity, note, idempotency_key)
-        values (p_ticket[i], p_request[i], p_conn[i], p_ttl_ms[i], clock_timestamp(), p_instance,
-                case when p_exclusive[i] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
-                p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i])
-            on conflict (resource, ticket) do nothing;
-        if exists (select from pglockd.waiter w
-                    where w.resource = p_resource[i] and w.ticket = p_ticket[i]
-                      and w.instance_id = p_instance and w.request_id = p_request[i]) then
-            o_status := o_status || 'w'::"char";
-        else
-            o_status := o_status || 'l'::"char";
-        end if;
-        -- It may have been passed over: releases must look for the next from this place on again.
-        update pglockd.lease l set queue_floor = p_ticket[i] - 1
-         where l.resource = p_resource[i] and l.queue_floor >= p_ticket[i];
+        o_status := o_status || case when v_waits then 'w' else 'l' end::"char";
         if not p_resource[i] = any (coalesce(o_pending, '{}')) then
             o_pending := o_pending || p_resource[i];
         end if;

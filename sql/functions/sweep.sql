@@ -1,9 +1,10 @@
--- pglockd.sweep(leases_max, keep_ms)
+-- pglockd.sweep(leases_max, keep_ms, look)
 -- Purpose:    the janitor's round, bounded: removes expired leases and hands their resources over,
 --             moves check_us of those that were renewed, forgets old tombstones and places in the queue
 --             whose clients did not come back, retires dead daemons, and promotes what a lost
 --             notification or a failed guard left behind.
 -- Parameters: leases_max   leases looked at, at most
+--             look         also look for resources that someone waits for though nobody holds them
 --             keep_ms      how long the places of a dead daemon's clients are kept, in lease time
 -- Returns:    expired      leases removed
 --             more         there may be others due: call again soon
@@ -12,7 +13,7 @@
 --             pending      resources to promote
 -- Tables:     lease, waiter, instance, tombstone (delete, update), clock (read)
 create or replace function pglockd.sweep(
-    p_leases_max integer, p_keep_ms bigint,
+    p_leases_max integer, p_keep_ms bigint, p_look boolean,
     out o_expired integer, out o_more boolean, out o_instances integer, out o_wake integer[], out o_pending text[])
 language plpgsql
 as $$
@@ -66,33 +67,34 @@ begin
     for r in
         select n.instance_id from pglockd.instance n where n.heartbeat_us < v_now_us - 5000000
     loop
-        if pg_try_advisory_lock(1346849795, r.instance_id) then
+        if pg_try_advisory_xact_lock(1346849795, r.instance_id) then
             select o_wake || d.o_wake, o_pending || d.o_pending into o_wake, o_pending
               from pglockd.retire_instance(r.instance_id, p_keep_ms) d;
-            perform pg_advisory_unlock(1346849795, r.instance_id);
             o_instances := o_instances + 1;
         end if;
     end loop;
 
-    -- Resources that someone waits for though nobody holds them.
-    with recursive queued as (
-        (select w.resource from pglockd.waiter w order by w.resource limit 1)
-        union all
-        select (select w.resource from pglockd.waiter w where w.resource > q.resource order by w.resource limit 1)
-          from queued q where q.resource is not null
-    )
-    select v_resources || array_agg(q.resource) into v_resources
-      from queued q
-     where q.resource is not null
-       and not exists (select from pglockd.lease l where l.resource = q.resource and l.mode = 'exclusive')
-       and (not exists (select from pglockd.lease l where l.resource = q.resource)
-            or (select w.mode from pglockd.waiter w
-                 where w.resource = q.resource and w.absent_until_us is null
-                 order by w.ticket limit 1) = 'shared');
+    if p_look then
+        -- Resources that someone waits for though nobody holds them.
+        with recursive queued as (
+            (select w.resource from pglockd.waiter w order by w.resource limit 1)
+            union all
+            select (select w.resource from pglockd.waiter w where w.resource > q.resource order by w.resource limit 1)
+              from queued q where q.resource is not null
+        )
+        select v_resources || array_agg(q.resource) into v_resources
+          from queued q
+         where q.resource is not null
+           and not exists (select from pglockd.lease l where l.resource = q.resource and l.mode = 'exclusive')
+           and (not exists (select from pglockd.lease l where l.resource = q.resource)
+                or (select w.mode from pglockd.waiter w
+                     where w.resource = q.resource and w.absent_until_us is null
+                     order by w.ticket limit 1) = 'shared');
+    end if;
     if v_resources is not null then
         select o_wake || h.o_wake, o_pending || h.o_pending into o_wake, o_pending
           from pglockd.hand_over(null, v_resources) h;
     end if;
 end
 $$;
-comment on function pglockd.sweep(integer, bigint) is 'The janitor''s round: expired leases, stale waiters, dead daemons, forgotten resources.';
+comment on function pglockd.sweep(integer, bigint, boolean) is 'The janitor''s round: expired leases, stale waiters, dead daemons, forgotten resources.';

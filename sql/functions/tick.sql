@@ -1,10 +1,10 @@
 -- pglockd.tick(elapsed)
 -- Purpose:    advances the lease clock by the time that the caller itself saw pass since its last
 --             confirmed tick, on a clock that does not jump: 0 for a new janitor. Where no daemon runs
---             a cron job may call it without argument: it then credits at most 750 ms a call, so call
+--             a cron job may call it without argument: it then credits at most 500 ms a call, so call
 --             it several times a second or leases simply last longer.
 --             Not durable by itself (synchronous_commit off): a lost tick only makes the clock slower.
--- Parameters: elapsed   null: the server's wall clock since the last tick, at most 750 ms
+-- Parameters: elapsed   null: the server's wall clock since the last tick, at most 500 ms
 -- Returns:    the reading, in microseconds.
 -- Tables:     clock (update)
 create or replace function pglockd.tick(elapsed interval default null)
@@ -18,7 +18,7 @@ begin
     update pglockd.clock c
        set base_us = c.base_us + coalesce(
                (extract(epoch from elapsed) * 1000000)::bigint,
-               greatest(0, least(750000, (extract(epoch from clock_timestamp() - c.wall_at) * 1000000)::bigint))),
+               greatest(0, least(500000, (extract(epoch from clock_timestamp() - c.wall_at) * 1000000)::bigint))),
            floor_us = pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at),
            wall_at = clock_timestamp(),
            ticks_total = c.ticks_total + 1

@@ -1,12 +1,12 @@
 -- pglockd.unlock(resource, token)
 -- Purpose:    ends a lease and hands the resource over to whoever waits.
--- Returns:    one row: status OK; LOST when that token holds no longer; DENIED when another user took it.
+-- Returns:    one row: status OK; LOST when that token holds no longer; DENIED when another user took it;
+--             BUSY when somebody's transaction keeps the row locked.
 -- Tables:     as release_batch
 create or replace function pglockd.unlock(resource text, token bigint)
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
 language sql security definer
 set search_path = pg_catalog, pg_temp
-set synchronous_commit = on
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$

@@ -10,12 +10,14 @@ as $$
 declare
     r record;
 begin
+    -- Not as a setting of the function: that would be undone before the commit.
+    perform set_config('synchronous_commit', 'on', true);
     select b.o_status[1] as status, b.o_wake into r
       from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text]) b;
     if r.o_wake is not null then
         perform pglockd.notify_instances(r.o_wake::bigint[]);
     end if;
-    status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' else 'LOST' end;
+    status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' when 'r' then 'BUSY' else 'LOST' end;
     token := p_token;
     if status <> 'OK' then
         holders := pglockd.holders_json(p_resource);

@@ -3,7 +3,7 @@ create or replace view pglockd.locks as
 select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.identity, l.note, l.token,
        l.granted_at,
        clock_timestamp() - l.granted_at as held,
-       greatest(0, l.expires_us - 1000000 - c.now_us) * interval '1 microsecond' as ttl_left,
+       pglockd.ttl_left_ms(l.expires_us, c.now_us) * interval '1 millisecond' as ttl_left,
        l.expires_us <= c.now_us as expired,
        i.name as instance, l.conn_id
   from pglockd.lease l
@@ -19,7 +19,7 @@ comment on column pglockd.locks.note is 'Free text of the holder.';
 comment on column pglockd.locks.token is 'Fencing token.';
 comment on column pglockd.locks.granted_at is 'Wall clock of the server at the grant.';
 comment on column pglockd.locks.held is 'How long it has been held.';
-comment on column pglockd.locks.ttl_left is 'What is left of its TTL in lease time; 0 in the last second before it may be removed.';
+comment on column pglockd.locks.ttl_left is 'What is left of its TTL in lease time; 0 in the moment before it may be removed.';
 comment on column pglockd.locks.expired is 'It may be removed by anyone and blocks no new request.';
 comment on column pglockd.locks.instance is 'Daemon through which it was granted; null for SQL and for daemons that are gone.';
 comment on column pglockd.locks.conn_id is 'Connection of that daemon.';

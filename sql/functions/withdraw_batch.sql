@@ -10,12 +10,12 @@
 --                        a already granted (number: token; now delivered, with its full TTL)
 --                        l neither: it is not in the queue any more
 --             number     see status
---             grant_request, grant_token, wake, pending   as acquire_batch
+--             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
 -- Tables:     waiter (delete, update), lease (update), clock (read)
 create or replace function pglockd.withdraw_batch(
     p_instance integer, p_resource text[], p_ticket bigint[], p_request bigint[], p_keep_ms bigint[],
     out o_item integer[], out o_status "char"[], out o_number bigint[],
-    out o_grant_request bigint[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
+    out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
 as $$
 declare
@@ -42,7 +42,8 @@ begin
             o_status := o_status || case when p_keep_ms[i] is null then 'g' else 'k' end::"char";
         else
             update pglockd.lease l
-               set delivered = true, expires_us = v_now_us + 1000000 + 1000 * l.ttl_ms
+               set delivered = true, expires_us = pglockd.lease_end(v_now_us, l.ttl_ms),
+                   check_us = least(l.check_us, pglockd.lease_end(v_now_us, l.ttl_ms))
              where l.resource = p_resource[i] and l.instance_id = p_instance and l.request_id = p_request[i]
             returning l.token into v_token;
             o_status := o_status || case when found then 'a' else 'l' end::"char";
@@ -50,8 +51,8 @@ begin
         o_number := o_number || v_token;
     end loop;
     if v_freed is not null then
-        select h.o_request, h.o_token, h.o_wake, h.o_pending
-          into o_grant_request, o_grant_token, o_wake, o_pending
+        select h.o_request, h.o_resource, h.o_token, h.o_wake, h.o_pending
+          into o_grant_request, o_grant_resource, o_grant_token, o_wake, o_pending
           from pglockd.hand_over(p_instance, v_freed) h;
     end if;
 end

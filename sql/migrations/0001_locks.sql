@@ -29,7 +29,7 @@ comment on table pglockd.clock is
 comment on column pglockd.clock.one is 'Always true: there is one row.';
 comment on column pglockd.clock.base_us is 'Time credited by ticks, in microseconds since the clock was made.';
 comment on column pglockd.clock.floor_us is 'The highest reading at the last tick: the clock never goes back behind it.';
-comment on column pglockd.clock.wall_at is 'The server''s wall clock at the last tick; readings add at most 750 ms to base_us from it.';
+comment on column pglockd.clock.wall_at is 'The server''s wall clock at the last tick; readings add at most 500 ms to base_us from it.';
 comment on column pglockd.clock.ticks_total is 'Ticks so far.';
 comment on column pglockd.clock.quiet_until_us is 'Until this reading nothing is granted: requests that may wait queue, others get BUSY with code quiet.';
 insert into pglockd.clock (base_us, floor_us, wall_at) values (0, 0, clock_timestamp());
@@ -74,10 +74,10 @@ create table pglockd.lease (
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.5);
 comment on table pglockd.lease is 'The locks: a row is a lease, and a resource is locked exactly while a row says so.';
 comment on column pglockd.lease.token is 'Fencing token: grows with every grant of the resource.';
-comment on column pglockd.lease.expires_us is 'Lease clock reading from which on anyone may remove the row: grant or renewal + TTL + 1 s of slack. Not indexed, so that a renewal is a HOT update.';
+comment on column pglockd.lease.expires_us is 'Lease clock reading from which on anyone may remove the row: pglockd.lease_end() of the grant or renewal. Not indexed, so that a renewal is a HOT update.';
 comment on column pglockd.lease.check_us is 'When the janitor looks at the row next; at most expires_us once it has looked, moved at most once a TTL.';
 comment on column pglockd.lease.ttl_ms is 'The TTL that was asked for last, in milliseconds.';
-comment on column pglockd.lease.queue_floor is 'Who waits for the resource has a greater ticket: where a release begins to look for the next, past the dead index entries of those served before. The ticket of a lease that waited, else its token; lowered when a waiter comes back to an older place.';
+comment on column pglockd.lease.queue_floor is 'Who waits for the resource has a greater ticket, or is marked: where a release begins to look for the next, past the dead index entries of those served before. The ticket of a lease that waited, else its token; waiters that may break this rule are marked with early_resource.';
 comment on column pglockd.lease.granted_at is 'Wall clock of the server at the grant.';
 comment on column pglockd.lease.conn_id is 'Connection of the daemon that asked; null for SQL.';
 comment on column pglockd.lease.request_id is 'Request of the daemon that asked: how it finds its own grant again; null for SQL.';
@@ -104,6 +104,7 @@ create unlogged table pglockd.waiter (
     ttl_ms bigint not null,
     enqueued_at timestamptz not null,
     absent_until_us bigint,
+    early_resource text collate "C",
     instance_id integer not null,
     mode pglockd.lock_mode not null,
     scope pglockd.lock_scope not null,
@@ -123,6 +124,7 @@ comment on column pglockd.waiter.conn_id is 'Connection of the daemon that waits
 comment on column pglockd.waiter.ttl_ms is 'TTL of the lease to be granted, in milliseconds.';
 comment on column pglockd.waiter.enqueued_at is 'Wall clock of the server when it came.';
 comment on column pglockd.waiter.absent_until_us is 'Lease clock reading until which a client that went away keeps its place (it is passed over meanwhile); null while it is there.';
+comment on column pglockd.waiter.early_resource is 'The resource, where the ticket may lie below a queue_floor: it was drawn without the guard, or its waiter came back to the place. Releases look for these besides those above the floor.';
 comment on column pglockd.waiter.instance_id is 'Daemon whose client waits.';
 comment on column pglockd.waiter.mode is 'Shared or exclusive.';
 comment on column pglockd.waiter.scope is 'Node or tree.';
@@ -133,6 +135,8 @@ comment on column pglockd.waiter.note is 'Free text.';
 comment on column pglockd.waiter.idempotency_key is 'The id=KEY of the LOCK, by which a client finds its place again.';
 create index waiter_idempotency on pglockd.waiter (idempotency_key, owner, identity) where idempotency_key is not null;
 comment on index pglockd.waiter_idempotency is 'LOCK by id=KEY.';
+create index waiter_early on pglockd.waiter (early_resource) where early_resource is not null;
+comment on index pglockd.waiter_early is 'Waiters whose ticket may lie below a queue_floor; mostly none.';
 create index waiter_instance on pglockd.waiter (instance_id);
 comment on index pglockd.waiter_instance is 'Waiters of one daemon, for the janitor.';
 

@@ -11,9 +11,10 @@ enum {
     COL_STATUS,
     COL_NUMBER,
     COL_GRANT_REQUEST,
+    COL_GRANT_RESOURCE,
     COL_GRANT_TOKEN,
     COL_WAKE,
-    COL_PENDING
+    COL_PENDING,
 };
 
 enum param {
@@ -37,42 +38,39 @@ static const struct kind {
     struct link_statement statement;
     enum param params[12];
 } kinds[OP_KINDS] = {
+#define ANSWERS "o_item, o_status, o_number, "
+#define NO_ANSWERS "null::int4[], null::\"char\"[], null::int8[], "
+#define NEWS "o_grant_request, o_grant_resource, o_grant_token, o_wake, o_pending from pglockd."
+#define NO_GRANTS "null::int8[], null::text[], null::int8[], null::int4[], "
     [OP_COLLECT] = {{"collect",
-                     "select null::int4[], null::\"char\"[], null::int8[], o_request, o_token, "
-                     "null::int4[], null::text[] from pglockd.collect_grants($1)",
+                     "select " NO_ANSWERS "o_request, o_resource, o_token, o_wake, null::text[] "
+                     "from pglockd.collect_grants($1)",
                      false},
                     {P_END}},
     [OP_RESYNC] = {{"resync",
-                    "select o_item, o_status, o_number, null::int8[], null::int8[], null::int4[], "
-                    "o_pending from "
+                    "select " ANSWERS NO_GRANTS "o_pending from "
                     "pglockd.resync_waiters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                     false},
                    {P_RESOURCE, P_EXCLUSIVE, P_TTL, P_NUMBER, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
                     P_IDENTITY, P_ID, P_END}},
-    [OP_WITHDRAW] = {{"withdraw",
-                      "select o_item, o_status, o_number, o_grant_request, o_grant_token, o_wake, "
-                      "o_pending from pglockd.withdraw_batch($1, $2, $3, $4, $5)",
+    [OP_WITHDRAW] = {{"withdraw", "select " ANSWERS NEWS "withdraw_batch($1, $2, $3, $4, $5)",
                       false},
                      {P_RESOURCE, P_NUMBER, P_REQUEST, P_KEEP, P_END}},
-    [OP_RELEASE] = {{"release",
-                     "select o_item, o_status, o_number, o_grant_request, o_grant_token, o_wake, "
-                     "o_pending from pglockd.release_batch($1, $2, $3, $4)",
-                     false},
+    [OP_RELEASE] = {{"release", "select " ANSWERS NEWS "release_batch($1, $2, $3, $4)", false},
                     {P_RESOURCE, P_NUMBER, P_IDENTITY, P_END}},
     [OP_PROMOTE] = {{"promote",
-                     "select null::int4[], null::\"char\"[], null::int8[], o_request, o_token, "
-                     "o_wake, o_pending from pglockd.hand_over($1, $2)",
+                     "select " NO_ANSWERS "o_request, o_resource, o_token, o_wake, o_pending "
+                     "from pglockd.hand_over($1, $2)",
                      false},
                     {P_RESOURCE, P_END}},
     [OP_RENEW] = {{"renew",
-                   "select o_item, o_status, o_number, null::int8[], null::int8[], null::int4[], "
-                   "null::text[] from pglockd.renew_batch($1, $2, $3, $4, $5)",
+                   "select " ANSWERS NO_GRANTS "null::text[] "
+                   "from pglockd.renew_batch($1, $2, $3, $4, $5)",
                    false},
                   {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_END}},
     [OP_ACQUIRE] = {{"acquire",
-                     "select o_item, o_status, o_number, o_grant_request, o_grant_token, o_wake, "
-                     "o_pending from "
-                     "pglockd.acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                     "select " ANSWERS NEWS
+                     "acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                      false},
                     {P_RESOURCE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
                      P_IDENTITY, P_ID, P_END}},
@@ -182,8 +180,11 @@ size_t batch_fill(struct batch *b, struct list *queue)
 {
     size_t skipped = 0;
     if (b->count == 0) {
-        b->epoch++;
         b->guards = 0;
+        if (++b->epoch == 0) { /* after 2^32 batches old keys would count again */
+            memset(b->keys, 0, (b->key_mask + 1) * sizeof(*b->keys));
+            b->epoch = 1;
+        }
     }
     list_for_each(at, queue)
     {
@@ -386,6 +387,7 @@ static bool take_items(struct batch *b, enum op_kind kind, const struct link_row
 void batch_news_clear(struct batch_news *news)
 {
     buf_clear(&news->grants);
+    buf_clear(&news->names);
     buf_clear(&news->wakes);
     buf_clear(&news->pending);
 }
@@ -393,21 +395,26 @@ void batch_news_clear(struct batch_news *news)
 void batch_news_free(struct batch_news *news)
 {
     buf_free(&news->grants);
+    buf_free(&news->names);
     buf_free(&news->wakes);
     buf_free(&news->pending);
 }
 
 static bool take_news(const struct link_rows *rows, struct batch_news *news)
 {
-    struct array_reader requests, tokens, wakes, pending;
+    struct array_reader requests, resources, tokens, wakes, pending;
     int64_t request, token, instance;
     struct str resource;
     if (!open_column(&requests, rows, COL_GRANT_REQUEST) ||
+        !open_column(&resources, rows, COL_GRANT_RESOURCE) ||
         !open_column(&tokens, rows, COL_GRANT_TOKEN) || !open_column(&wakes, rows, COL_WAKE) ||
         !open_column(&pending, rows, COL_PENDING))
         return false;
-    while (array_next_int(&requests, &request) && array_next_int(&tokens, &token)) {
-        struct batch_grant grant = {(uint64_t)request, token};
+    while (array_next_int(&requests, &request) && array_next_text(&resources, &resource) &&
+           array_next_int(&tokens, &token)) {
+        struct batch_grant grant = {(uint64_t)request, token, news->names.len};
+        buf_put(&news->names, resource.p, resource.n);
+        buf_putc(&news->names, '\0');
         buf_put(&news->grants, &grant, sizeof(grant));
     }
     while (array_next_int(&wakes, &instance)) {

@@ -54,16 +54,18 @@ const struct link_statement *batch_statement(enum op_kind kind);
 void batch_params(const struct batch *b, enum op_kind kind, int32_t instance,
                   struct link_params *p);
 
-/* A waiter of this daemon that was granted. */
+/* A waiter of this daemon that was granted; the resource stands in the names of its news. */
 struct batch_grant {
     uint64_t request_id;
     int64_t token;
+    size_t name; /* offset */
 };
 
 /* What a batch's rows say beside the answers; true only once the batch is committed. */
 struct batch_news {
     struct buf grants;  /* struct batch_grant, one after the other */
     struct buf wakes;   /* int32_t: other daemons with new grants */
+    struct buf names;   /* resources of the grants, each with a NUL behind it */
     struct buf pending; /* resources to be promoted later, each with a NUL behind it */
 };
 

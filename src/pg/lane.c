@@ -61,7 +61,7 @@ static const char session_sql[] =
 static const struct link_statement claim_statement = {"claim", "select pglockd.claim_lane($1)",
                                                       true};
 static const struct link_statement find_statement = {
-    "find", "select o_item, o_token from pglockd.find_grants($1, $2, $3)", false};
+    "find", "select o_item, o_status, o_number from pglockd.find_requests($1, $2, $3)", false};
 
 /* Has pump() called at the end of this turn. */
 static void pump_later(struct lane *lane)
@@ -108,8 +108,8 @@ static void finish_all(struct lane *lane)
     while (!list_empty(&done)) {
         struct op *op = list_first(&done, struct op, link);
         enum op_status status = op->status;
-        /* A release or renewal that was sent twice may have been done by the first one. */
-        if (status == OP_LOST && op->was_unknown)
+        /* A release that was sent twice may have been done by the first one. */
+        if (status == OP_LOST && op->was_unknown && op->kind == OP_RELEASE)
             status = OP_UNKNOWN;
         finish(op, status);
     }
@@ -166,13 +166,26 @@ static void lost(struct lane *lane)
     put_back(lane);
 }
 
+/* The commit is here, but a promoted standby may not have it: nobody can tell. */
+static void unreplicated(struct lane *lane)
+{
+    metric_add1(M_BATCHES, BATCH_LOST, 1);
+    log_warn("batch_not_replicated", "lane=%d requests=%zu", lane->o.number, lane->batch.count);
+    for (int k = 0; k < OP_KINDS; k++)
+        list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->status =
+            OP_UNKNOWN;
+    finish_all(lane);
+    pump_later(lane);
+}
+
 static void tell_news(struct lane *lane, int64_t decided_us)
 {
     const struct lane_sink *sink = &lane->o.sink;
     for (size_t at = 0; at < lane->news.grants.len; at += sizeof(struct batch_grant)) {
         struct batch_grant grant;
         memcpy(&grant, lane->news.grants.data + at, sizeof(grant));
-        sink->granted(sink->arg, grant.request_id, grant.token, decided_us);
+        sink->granted(sink->arg, grant.request_id, str_of(lane->news.names.data + grant.name),
+                      grant.token, decided_us);
     }
     for (size_t at = 0; at < lane->news.wakes.len; at += sizeof(int32_t)) {
         int32_t instance;
@@ -193,6 +206,10 @@ static void on_end(void *arg, const struct link_outcome *outcome)
         refused(lane, outcome);
         return;
     }
+    if (outcome->end == LINK_UNREPLICATED) {
+        unreplicated(lane);
+        return;
+    }
     if (outcome->end == LINK_UNKNOWN || lane->malformed) {
         lost(lane);
         link_reset(lane->link, "the end of a batch is not known");
@@ -201,9 +218,9 @@ static void on_end(void *arg, const struct link_outcome *outcome)
     metric_add1(M_BATCHES, BATCH_COMMITTED, 1);
     metric_observe_us(M_BATCH_DURATION, clock_mono_us() - lane->sent_us);
     lane->share = lane->o.batch_max;
-    int64_t decided_us = lane->sent_us;
+    /* News first: a waiter whose operation is in this batch takes its grant with its answer. */
+    tell_news(lane, lane->sent_us);
     finish_all(lane);
-    tell_news(lane, decided_us);
     pump_later(lane);
 }
 
@@ -213,6 +230,10 @@ static void send_batch(struct lane *lane)
     int64_t now_us = clock_mono_us();
     lane->batch.max = lane->share;
     lane->queued -= batch_fill(&lane->batch, &lane->queue);
+    /* One order of rows in every batch of every daemon: they never wait for each other in a ring.
+     */
+    batch_sort(&lane->batch, OP_RELEASE);
+    batch_sort(&lane->batch, OP_RENEW);
     batch_sort(&lane->batch, OP_ACQUIRE);
     for (int k = 0; k < OP_KINDS; k++) {
         if (lane->batch.counts[k] == 0)
@@ -260,31 +281,35 @@ static void become_ready(struct lane *lane)
     lane->o.state_changed(lane->o.arg, lane->o.number, true);
 }
 
+static struct op *nth(struct list *list, int64_t n)
+{
+    list_for_each(at, list) if (--n == 0) return container_of(at, struct op, link);
+    return NULL;
+}
+
 static void on_found(void *arg, int call, const struct link_rows *rows)
 {
     struct lane *lane = arg;
-    struct array_reader items, tokens;
-    int64_t item, token;
+    struct array_reader columns[3];
+    int64_t item, status, number;
     int length;
     (void)call;
-    for (int column = 0; column < 2; column++) {
-        const void *value = link_bytes(rows, 0, column, &length);
-        if (!array_open(column == 0 ? &items : &tokens, value, length))
+    for (int i = 0; i < 3; i++) {
+        const void *value = link_bytes(rows, 0, i, &length);
+        if (!array_open(&columns[i], value, length))
             return;
     }
-    while (array_next_int(&items, &item) && array_next_int(&tokens, &token)) {
-        list_for_each(at, &lane->in_doubt)
-        {
-            struct op *op = container_of(at, struct op, link);
-            if (--item == 0) {
-                op->status = OP_DONE;
-                op->number = token;
-            }
+    while (array_next_int(&columns[0], &item) && array_next_int(&columns[1], &status) &&
+           array_next_int(&columns[2], &number)) {
+        struct op *op = nth(&lane->in_doubt, item);
+        if (op) {
+            op->status = (enum op_status)status;
+            op->number = number;
         }
     }
 }
 
-/* Those that got a lease are answered; the others were surely not done and are sent again. */
+/* Those that hold or wait are answered; the others were surely not done and are sent again. */
 static void on_found_end(void *arg, const struct link_outcome *outcome)
 {
     struct lane *lane = arg;
@@ -298,8 +323,8 @@ static void on_found_end(void *arg, const struct link_outcome *outcome)
     list_splice(&asked, &lane->in_doubt);
     while (!list_empty(&asked)) {
         struct op *op = list_first(&asked, struct op, link);
-        if (op->status == OP_DONE)
-            finish(op, OP_DONE);
+        if (op->status != OP_UNKNOWN)
+            finish(op, op->status);
         else
             requeue(lane, op);
     }

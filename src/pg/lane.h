@@ -25,7 +25,8 @@
 /* What happened in committed batches beside the answers to their operations. */
 struct lane_sink {
     /* decided_us: the decision was made after it, clock_mono_us(). */
-    void (*granted)(void *arg, uint64_t request_id, int64_t token, int64_t decided_us);
+    void (*granted)(void *arg, uint64_t request_id, struct str resource, int64_t token,
+                    int64_t decided_us);
     void (*wake)(void *arg, int32_t instance);
     void (*pending)(void *arg, struct str resource);
     void *arg;

@@ -95,6 +95,13 @@ void link_param_int8(struct link_params *p, int64_t v)
     link_param_close(p);
 }
 
+void link_param_bool(struct link_params *p, bool v)
+{
+    link_param_open(p);
+    buf_putc(&p->bytes, v ? 1 : 0);
+    link_param_close(p);
+}
+
 void link_param_text(struct link_params *p, struct str s)
 {
     if (s.p == NULL) {
@@ -222,7 +229,9 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents);
 static void watch(struct link *l, int events)
 {
     int fd = PQsocket(l->conn);
-    if (ev_is_active(&l->io) && l->io_events == events && l->io.fd == fd)
+    /* While it connects, libpq may close a socket and open the next one with the same number. */
+    if (ev_is_active(&l->io) && l->io_events == events && l->io.fd == fd &&
+        l->state != LINK_CONNECTING)
         return;
     ev_io_stop(l->o.loop, &l->io);
     ev_io_set(&l->io, fd, events);
@@ -261,8 +270,11 @@ static void lose(struct link *l, const char *why)
 static void flush(struct link *l)
 {
     int left = PQflush(l->conn);
-    if (left < 0)
-        return; /* the read side reports the loss with its cause */
+    if (left < 0 || PQstatus(l->conn) == CONNECTION_BAD) {
+        /* libpq may have closed the socket: no event would come. The read side finds the cause. */
+        ev_feed_event(l->o.loop, &l->io, EV_READ);
+        return;
+    }
     watch(l, left > 0 ? EV_READ | EV_WRITE : EV_READ);
 }
 
@@ -271,9 +283,11 @@ static void notice(void *arg, const PGresult *res)
     struct link *l = arg;
     const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
     const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-    /* A cancelled wait for a synchronous standby ends as success with this warning. */
-    if (state && strcmp(state, "01000") == 0 && text && strstr(text, "canceling wait for") &&
-        !list_empty(&l->rounds))
+    /*
+     * A cancelled wait for a synchronous standby ends as success with a warning of this state. Its
+     * text is translated, so that any such warning is taken for it.
+     */
+    if (state && strcmp(state, "01000") == 0 && !list_empty(&l->rounds))
         list_first(&l->rounds, struct round, list)->not_replicated = true;
     log_debug("postgres_notice", "link=%s sqlstate=%s message=%s", log_quote(str_of(l->o.label)),
               state ? state : "?", log_quote(str_of(text)));
@@ -396,7 +410,7 @@ static void take_result(struct link *l, struct round *r, PGresult *res)
     case PGRES_PIPELINE_SYNC:
         round_end(l, r,
                   r->failed           ? LINK_REFUSED
-                  : r->not_replicated ? LINK_UNKNOWN
+                  : r->not_replicated ? LINK_UNREPLICATED
                                       : LINK_COMMITTED);
         break;
     default:

@@ -40,6 +40,7 @@ void link_param_close(struct link_params *p);
 void link_param_null(struct link_params *p);
 void link_param_int4(struct link_params *p, int32_t v);
 void link_param_int8(struct link_params *p, int64_t v);
+void link_param_bool(struct link_params *p, bool v);
 void link_param_text(struct link_params *p, struct str s); /* p NULL in s: SQL null */
 /* An array of one text, or of one int8. */
 void link_param_text_array1(struct link_params *p, struct str s);
@@ -57,9 +58,10 @@ int64_t link_int(const struct link_rows *rows, int row, int column);
 
 /* How a round ended. */
 enum link_end {
-    LINK_COMMITTED, /* the commit was reported */
-    LINK_REFUSED,   /* the server reported an error: nothing of the round was done */
-    LINK_UNKNOWN,   /* the connection was lost, or a commit was not replicated: done or not */
+    LINK_COMMITTED,    /* the commit was reported */
+    LINK_REFUSED,      /* the server reported an error: nothing of the round was done */
+    LINK_UNREPLICATED, /* committed here, but no standby may have it: done or not */
+    LINK_UNKNOWN,      /* the connection was lost: done or not */
 };
 
 struct link_outcome {

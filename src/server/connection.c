@@ -41,6 +41,7 @@ void conn_accept(struct server *s, int fd)
     c->id = ++s->next_conn_id;
     list_init(&c->requests);
     list_init(&c->dirty);
+    list_init(&c->more);
     list_init(&c->at);
     list_append(&s->conns, &c->at);
     s->connections++;
@@ -65,6 +66,7 @@ void conn_close(struct conn *c, enum close_reason reason)
     close(c->io.fd);
     list_remove(&c->at);
     list_remove(&c->dirty);
+    list_remove(&c->more);
     list_append(&s->closed, &c->at);
     server_end_of_turn(s);
     s->connections--;
@@ -175,8 +177,8 @@ void conn_flush(struct conn *c)
     watch(c);
     if (c->paused && may_take(c)) {
         c->paused = false;
-        c->more_lines = true;                                /* taken in the next turn */
-        ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM); /* after watch(), which stops the io */
+        c->more_lines = true;
+        server_next_turn(c->server, c);
     }
 }
 
@@ -285,11 +287,18 @@ static void take_end(struct conn *c)
 static void after_input(struct conn *c)
 {
     if (c->more_lines)
-        ev_feed_event(c->server->o.loop, &c->io, EV_CUSTOM);
+        server_next_turn(c->server, c);
     else if (c->eof)
         take_end(c);
     if (!c->is_closed)
         conn_mark_dirty(c);
+}
+
+void conn_take_more(struct conn *c)
+{
+    take_lines(c);
+    if (!c->is_closed)
+        after_input(c);
 }
 
 static void on_readable(struct conn *c)
@@ -317,13 +326,11 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct conn *c = w->data;
     (void)loop;
-    if (revents & EV_CUSTOM)
-        take_lines(c);
-    else if (revents & EV_READ)
+    if (revents & EV_READ)
         on_readable(c);
     if (c->is_closed)
         return;
-    if (revents & (EV_CUSTOM | EV_READ))
+    if (revents & EV_READ)
         after_input(c);
     else
         conn_mark_dirty(c);

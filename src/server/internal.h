@@ -43,7 +43,9 @@ struct server {
     size_t nlisteners;
     size_t connections;
     struct list conns;
-    struct list dirty;   /* connections with output to send before the loop sleeps */
+    struct list dirty; /* connections with output to send before the loop sleeps */
+    struct list more;  /* connections with lines to be taken in the next turn */
+    ev_timer next_turn;
     struct list closed;  /* to be freed at the end of the turn */
     ev_idle end_of_turn; /* never started: fed when a connection is dirty or closed */
     uint64_t next_conn_id;
@@ -56,6 +58,7 @@ struct server {
 struct conn {
     struct list at;
     struct list dirty;
+    struct list more;
     struct server *server;
     uint64_t id;
     ev_io io;
@@ -135,7 +138,11 @@ struct request {
 /* server.c */
 void server_end_of_turn(struct server *s); /* has the dirty flushed and the closed freed */
 
+/* Has conn_take_more() called in the next turn: others are served first. */
+void server_next_turn(struct server *s, struct conn *c);
+
 /* connection.c */
+void conn_take_more(struct conn *c);
 void conn_mark_dirty(struct conn *c); /* it has something to send, or to look at */
 void conn_accept(struct server *s, int fd);
 void conn_close(struct conn *c, enum close_reason reason);

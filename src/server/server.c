@@ -21,6 +21,28 @@ static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
         conn_free(list_first(&s->closed, struct conn, at));
 }
 
+static void on_next_turn(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct server *s = w->data;
+    struct list more;
+    (void)loop, (void)revents;
+    list_init(&more);
+    list_splice(&more, &s->more);
+    while (!list_empty(&more)) {
+        struct conn *c = list_first(&more, struct conn, more);
+        list_remove(&c->more);
+        conn_take_more(c);
+    }
+}
+
+void server_next_turn(struct server *s, struct conn *c)
+{
+    if (list_empty(&c->more))
+        list_append(&s->more, &c->more);
+    if (!ev_is_active(&s->next_turn))
+        ev_timer_start(s->o.loop, &s->next_turn);
+}
+
 void server_end_of_turn(struct server *s)
 {
     ev_feed_event(s->o.loop, &s->end_of_turn, EV_CUSTOM);
@@ -35,6 +57,9 @@ struct server *server_create(const struct server_options *options, const char *e
     s->scratch = xmalloc(READ_BYTES);
     list_init(&s->conns);
     list_init(&s->dirty);
+    list_init(&s->more);
+    ev_timer_init(&s->next_turn, on_next_turn, 0., 0.);
+    s->next_turn.data = s;
     list_init(&s->closed);
     ev_idle_init(&s->end_of_turn, on_end_of_turn);
     s->end_of_turn.data = s;
@@ -73,6 +98,7 @@ void server_destroy(struct server *s)
     while (!list_empty(&s->closed))
         conn_free(list_first(&s->closed, struct conn, at));
     ev_clear_pending(s->o.loop, &s->end_of_turn);
+    ev_timer_stop(s->o.loop, &s->next_turn);
     free(s->scratch);
     free(s);
 }

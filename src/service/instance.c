@@ -20,6 +20,7 @@ struct presence {
     ev_idle end_of_turn; /* never started: fed when there is somebody to wake */
     struct buf wakes;    /* int32_t: daemons to notify */
     bool notifying;
+    bool beating; /* a heartbeat or registration is on the way */
     bool listening;
     bool known;   /* the last heartbeat found our row */
     bool missing; /* the last heartbeat found fewer waiters than we have */
@@ -44,9 +45,13 @@ static const struct link_statement notify_statement = {"notify",
 static const struct link_statement retire_statement = {
     "retire", "select o_wake from pglockd.retire_instance($1, $2)", false};
 
-static void ignore_end(void *arg, const struct link_outcome *outcome)
+static void on_beat_end(void *arg, const struct link_outcome *outcome)
 {
-    (void)arg, (void)outcome;
+    struct presence *p = arg;
+    p->beating = false;
+    if (outcome->end == LINK_REFUSED)
+        log_warn("heartbeat_refused", "sqlstate=%s message=%s", outcome->sqlstate,
+                 log_quote(str_of(outcome->message)));
 }
 
 /* --- registration --- */
@@ -65,12 +70,18 @@ static void on_registered(void *arg, int call, const struct link_rows *rows)
 static void on_registered_end(void *arg, const struct link_outcome *outcome)
 {
     struct presence *p = arg;
-    if (outcome->end != LINK_COMMITTED || !p->known)
-        return; /* the old session still holds our lock: the heart tries again */
+    on_beat_end(arg, outcome);
+    if (outcome->end != LINK_COMMITTED)
+        return;
+    if (!p->known) { /* the old session still holds our lock: the heart tries again */
+        log_info("registration_waits", "instance=%" PRId32, p->s->instance);
+        return;
+    }
     link_params_clear(&p->params);
     link_param_int4(&p->params, p->s->instance);
     link_call(p->link, &listen_statement, &p->params);
-    link_send(p->link, NULL, ignore_end, p);
+    link_send(p->link, NULL, on_beat_end, p);
+    p->beating = true;
     p->listening = true;
     log_info("registered", "instance=%" PRId32, p->s->instance);
     service_lanes_start(p->s);
@@ -87,6 +98,7 @@ static void register_self(struct presence *p)
     else
         link_param_null(&p->params);
     link_call(p->link, &register_statement, &p->params);
+    p->beating = true;
     link_send(p->link, on_registered, on_registered_end, p);
 }
 
@@ -114,7 +126,7 @@ static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct presence *p = w->data;
     (void)loop, (void)revents;
-    if (!link_is_up(p->link) || link_open_rounds(p->link) > 0 || p->retired)
+    if (!link_is_up(p->link) || p->beating || p->retired)
         return;
     if (!p->known || !p->listening) {
         register_self(p);
@@ -123,7 +135,8 @@ static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)
     link_params_clear(&p->params);
     link_param_int4(&p->params, p->s->instance);
     link_call(p->link, &heartbeat_statement, &p->params);
-    link_send(p->link, on_heartbeat, ignore_end, p);
+    p->beating = true;
+    link_send(p->link, on_heartbeat, on_beat_end, p);
 }
 
 /* --- notifications --- */
@@ -215,7 +228,7 @@ static void on_up(void *arg)
 static void on_down(void *arg)
 {
     struct presence *p = arg;
-    p->notifying = p->known = p->listening = false;
+    p->notifying = p->beating = p->known = p->listening = false;
 }
 
 struct presence *presence_create(struct service *s)

@@ -19,10 +19,10 @@
 
 enum {
     TICK_MS = 250,
-    SWEEP_EVERY = 4,        /* ticks between sweeps */
+    LOOK_EVERY = 4,         /* ticks between looks for waiters that everybody forgot */
     ELECTION_EVERY = 4,     /* ticks between tries to become the janitor */
     SWEEP_LEASES_MAX = 500, /* looked at in one sweep */
-    CREDIT_MAX_US = 750000, /* the same as in pglockd.lease_reading() */
+    CREDIT_MAX_US = 500000, /* the same as in pglockd.lease_reading() */
 };
 
 struct janitor {
@@ -51,7 +51,8 @@ static const struct link_statement elect_statement = {"elect", "select pglockd.t
 static const struct link_statement tick_statement = {
     "tick", "select pglockd.tick($1::int8 * interval '1 microsecond')", true};
 static const struct link_statement sweep_statement = {
-    "sweep", "select o_expired, o_more, o_instances, o_wake, o_pending from pglockd.sweep($1, $2)",
+    "sweep",
+    "select o_expired, o_more, o_instances, o_wake, o_pending from pglockd.sweep($1, $2, $3)",
     false};
 
 static void on_elected(void *arg, int call, const struct link_rows *rows)
@@ -148,6 +149,7 @@ static void sweep(struct janitor *j)
     link_params_clear(&j->params);
     link_param_int4(&j->params, SWEEP_LEASES_MAX);
     link_param_int8(&j->params, j->s->o.settings->requeue_grace_ms);
+    link_param_bool(&j->params, j->turns % LOOK_EVERY == 0);
     link_call(j->link, &sweep_statement, &j->params);
     link_send(j->link, on_swept, on_swept_end, j);
 }
@@ -169,7 +171,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     }
     if (!j->ticking)
         tick(j);
-    if (!j->sweeping && j->turns % SWEEP_EVERY == 0)
+    if (!j->sweeping)
         sweep(j);
 }
 

@@ -150,22 +150,39 @@ struct orphan {
 static void orphan_done(struct op *op)
 {
     struct orphan *o = container_of(op, struct orphan, op);
+    if (op->status == OP_GUARDED) { /* somebody's transaction keeps the row locked */
+        service_submit_later(o->service, op);
+        return;
+    }
     o->service->chores--;
     free(o);
 }
 
-static void release_orphan(struct service *s, struct str resource, int64_t token)
+static void submit_orphan(struct service *s, enum op_kind kind, struct str resource, int64_t token,
+                          int64_t ttl_ms)
 {
     struct orphan *o = xcalloc(1, sizeof(*o) + resource.n + 1);
     memcpy(o->resource, resource.p, resource.n);
     o->service = s;
-    o->op.kind = OP_RELEASE;
+    o->op.kind = kind;
     o->op.patient = true;
     o->op.resource = (struct str){o->resource, resource.n};
     o->op.number = token;
+    o->op.ttl_ms = ttl_ms;
     o->op.done = orphan_done;
     s->chores++;
     service_submit(s, &o->op);
+}
+
+static void release_orphan(struct service *s, struct str resource, int64_t token)
+{
+    submit_orphan(s, OP_RELEASE, resource, token, 0);
+}
+
+/* Its client may come back with its id, for as long as a waiter's place is kept. */
+static void shorten_orphan(struct service *s, struct str resource, int64_t token)
+{
+    submit_orphan(s, OP_RENEW, resource, token, s->o.settings->requeue_grace_ms);
 }
 
 /* --- grants --- */
@@ -181,17 +198,34 @@ static void stop_waiting(struct call *call)
     metric_observe_us(M_LOCK_WAIT, clock_mono_us() - call->waiting_since_us);
 }
 
+static enum outcome outcome_of_end(const struct call *call)
+{
+    switch (call->end) {
+    case END_TIMEOUT:
+        return OUTCOME_TIMEOUT;
+    case END_DRAIN:
+        return OUTCOME_UNAVAILABLE;
+    default:
+        return OUTCOME_CANCELLED;
+    }
+}
+
 /*
- * The call has a lease. It is given back when nobody is there to take it, but not when the request
- * had an id: then its client may ask again and gets this lease.
+ * The call has a lease. It is given back when nobody takes it, but kept for requeue_grace when the
+ * request had an id and its client may ask again, and left alone when it was there before.
  */
 static void granted(struct call *call, int64_t token, int64_t decided_us)
 {
-    bool unwanted = call->end == END_CANCEL || call->end == END_DRAIN;
-    if (unwanted || (nobody_waits(call) && call->op.id.p == NULL))
-        release_orphan(call->service, call->op.resource, token);
-    if (unwanted) {
-        answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : OUTCOME_UNAVAILABLE);
+    bool refused = call->end == END_CANCEL || call->end == END_DRAIN;
+    bool comes_back = call->op.id.p != NULL && (nobody_waits(call) || call->end == END_DRAIN);
+    if ((refused || nobody_waits(call)) && !call->repeated) {
+        if (!comes_back)
+            release_orphan(call->service, call->op.resource, token);
+        else if (call->op.ttl_ms > call->service->o.settings->requeue_grace_ms)
+            shorten_orphan(call->service, call->op.resource, token);
+    }
+    if (refused) {
+        answer(call, outcome_of_end(call));
         return;
     }
     call->token = token;
@@ -200,11 +234,30 @@ static void granted(struct call *call, int64_t token, int64_t decided_us)
     answer(call, OUTCOME_OK);
 }
 
-void locks_granted(struct service *s, uint64_t request_id, int64_t token, int64_t decided_us)
+/* Its news may still be on the way over another lane: they are no second grant then. */
+static void remember_found(struct call *call)
+{
+    struct service *s = call->service;
+    s->found[s->found_next++ % FOUND_MAX] = call->op.request_id;
+}
+
+static bool was_found(const struct service *s, uint64_t request_id)
+{
+    for (size_t i = 0; i < FOUND_MAX; i++)
+        if (s->found[i] == request_id)
+            return true;
+    return false;
+}
+
+void locks_granted(struct service *s, uint64_t request_id, struct str resource, int64_t token,
+                   int64_t decided_us)
 {
     struct call *call = slab_get(&s->calls, request_id);
-    if (call == NULL || (call->state != CALL_WAITING && call->state != CALL_WITHDRAWING)) {
+    if (call == NULL || !is_lock(call) || call->state == CALL_NEW || call->state == CALL_PAUSED) {
+        if (was_found(s, request_id))
+            return;
         log_warn("grant_without_waiter", "request=%" PRIu64 " token=%" PRId64, request_id, token);
+        release_orphan(s, resource, token);
         return;
     }
     if (call->op.place == OP_SENT) { /* its operation will come back: decide then */
@@ -221,28 +274,18 @@ void locks_granted(struct service *s, uint64_t request_id, int64_t token, int64_
 
 /* --- leaving the queue --- */
 
-static enum outcome outcome_of_end(const struct call *call)
-{
-    switch (call->end) {
-    case END_TIMEOUT:
-        return OUTCOME_TIMEOUT;
-    case END_DRAIN:
-        return OUTCOME_UNAVAILABLE;
-    default:
-        return OUTCOME_CANCELLED;
-    }
-}
-
 static void on_withdrawn(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
     call->service->submitted--;
-    if (call->granted != 0)
+    if (call->granted != 0) {
         granted(call, call->granted, call->granted_us);
-    else if (op->status == OP_AGAIN)
+    } else if (op->status == OP_AGAIN) {
+        remember_found(call);
         granted(call, op->number, op->sent_us);
-    else
+    } else {
         answer(call, outcome_of_end(call));
+    }
 }
 
 static void withdraw(struct call *call, enum call_end end)
@@ -251,7 +294,8 @@ static void withdraw(struct call *call, enum call_end end)
     if (call->end == END_NONE)
         call->end = end;
     /* A client that closes its socket seems to end its input only: it may come back, too. */
-    bool keep = (call->abandoned || call->end == END_INPUT) && call->op.id.p != NULL;
+    bool keep = (call->abandoned || call->end == END_INPUT || call->end == END_DRAIN) &&
+                call->op.id.p != NULL;
     if (call->state == CALL_WAITING)
         stop_waiting(call);
     call->state = CALL_WITHDRAWING;
@@ -300,7 +344,9 @@ static void start_waiting(struct call *call)
         ev_timer_set(&call->timer, left_us > 0 ? (double)left_us / 1e6 : 0., 0.);
         ev_timer_start(s->o.loop, &call->timer);
     }
-    if (nobody_waits(call) || call->end != END_NONE)
+    if (s->draining)
+        withdraw(call, END_DRAIN);
+    else if (nobody_waits(call) || call->end != END_NONE)
         withdraw(call, END_CANCEL);
 }
 
@@ -310,15 +356,27 @@ static void refused(struct call *call, enum contention reason, enum outcome outc
     answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : outcome);
 }
 
+/* How long a request is tried again whose guard, or whose lease's row, is locked by others. */
+static int64_t patience_ms(const struct call *call)
+{
+    if (!is_lock(call))
+        return call->service->o.settings->request_timeout_ms;
+    return call->wait_ms > GUARDED_MS ? call->wait_ms : GUARDED_MS;
+}
+
 static void guarded(struct call *call)
 {
-    if (clock_mono_us() - call->received_us >= 1000 * GUARDED_MS || nobody_waits(call)) {
-        refused(call, CONTENTION_GUARDED, OUTCOME_GUARDED);
-        return;
+    int64_t tried_ms = (clock_mono_us() - call->received_us) / 1000;
+    if (tried_ms < patience_ms(call) && !nobody_waits(call) && call->end == END_NONE) {
+        call->state = CALL_PAUSED;
+        list_append(&call->service->paused, &call->at);
+        service_look(call->service);
+    } else if (!is_lock(call)) {
+        answer(call, OUTCOME_UNAVAILABLE);
+    } else {
+        refused(call, CONTENTION_GUARDED,
+                call->wait_ms > GUARDED_MS ? OUTCOME_TIMEOUT : OUTCOME_GUARDED);
     }
-    call->state = CALL_PAUSED;
-    list_append(&call->service->paused, &call->at);
-    service_look(call->service);
 }
 
 /* A request that wanted to wait and could not: see locks_acquire(). */
@@ -342,7 +400,10 @@ static void on_acquired(struct op *op)
         granted(call, op->number, op->sent_us);
         break;
     case OP_WAITS:
-        start_waiting(call);
+        if (call->granted != 0) /* another lane has brought the grant already */
+            granted(call, call->granted, call->granted_us);
+        else
+            start_waiting(call);
         break;
     case OP_BUSY:
         refused(call, CONTENTION_BUSY, outcome_of_busy(call));
@@ -400,6 +461,11 @@ static void on_released(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
     call->service->submitted--;
+    if (op->status == OP_GUARDED) {
+        op->number = call->token;
+        guarded(call);
+        return;
+    }
     call->held_ms = op->number;
     if (op->status == OP_DONE) {
         metric_add1(M_LEASES_ENDED, LEASE_RELEASED, 1);
@@ -419,6 +485,11 @@ static void on_renewed(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
     call->service->submitted--;
+    if (op->status == OP_GUARDED) {
+        op->number = call->token;
+        guarded(call);
+        return;
+    }
     call->ttl_ms = op->number;
     answer(call, outcome_of_status(op->status));
 }
@@ -494,6 +565,8 @@ static void on_resynced(struct op *op)
     struct call *call = container_of(op, struct call, op);
     call->service->submitted--;
     if (call->granted != 0 || op->status == OP_AGAIN) {
+        if (call->granted == 0)
+            remember_found(call);
         stop_waiting(call);
         granted(call, call->granted ? call->granted : op->number,
                 call->granted ? call->granted_us : op->sent_us);

@@ -24,9 +24,24 @@ static void promote_done(struct op *op)
     free(p);
 }
 
+/* Is it remembered already? Looks at some only: a double costs no more than another try. */
+static bool is_pending(const struct service *s, struct str resource)
+{
+    int looked = 0;
+    list_for_each(at, &s->later)
+    {
+        const struct op *op = container_of(at, struct op, link);
+        if (op->kind == OP_PROMOTE && str_eq(op->resource, resource))
+            return true;
+        if (++looked == PENDING_LOOKS_MAX)
+            return false;
+    }
+    return false;
+}
+
 void service_pending(struct service *s, struct str resource)
 {
-    if (s->promote_count >= PROMOTES_MAX)
+    if (s->later_count >= LATER_MAX || is_pending(s, resource))
         return;
     struct promote *p = xcalloc(1, sizeof(*p) + resource.n + 1);
     memcpy(p->resource, resource.p, resource.n);
@@ -35,18 +50,23 @@ void service_pending(struct service *s, struct str resource)
     p->op.patient = true;
     p->op.resource = (struct str){p->resource, resource.n};
     p->op.done = promote_done;
-    list_append(&s->promotes, &p->op.link);
-    s->promote_count++;
+    s->chores++;
+    service_submit_later(s, &p->op);
+}
+
+void service_submit_later(struct service *s, struct op *op)
+{
+    list_append(&s->later, &op->link);
+    s->later_count++;
     service_look(s);
 }
 
-static void submit_promotes(struct service *s)
+static void submit_later(struct service *s)
 {
-    while (!list_empty(&s->promotes)) {
-        struct op *op = list_first(&s->promotes, struct op, link);
+    while (!list_empty(&s->later)) {
+        struct op *op = list_first(&s->later, struct op, link);
         list_remove(&op->link);
-        s->promote_count--;
-        s->chores++;
+        s->later_count--;
         service_submit(s, op);
     }
 }
@@ -60,14 +80,22 @@ static void collect_done(struct op *op)
 {
     struct collect *c = container_of(op, struct collect, op);
     c->service->chores--;
-    c->service->collecting = false;
+    struct service *s = c->service;
+    bool again = s->collect_again;
+    s->collecting = s->collect_again = false;
     free(c);
+    if (again)
+        service_collect(s);
 }
 
 void service_collect(struct service *s)
 {
-    if (s->collecting || s->nlanes == 0)
+    if (s->nlanes == 0)
         return;
+    if (s->collecting) { /* what it is told of may have come too late for the one on the way */
+        s->collect_again = true;
+        return;
+    }
     struct collect *c = xcalloc(1, sizeof(*c));
     c->service = s;
     c->op.kind = OP_COLLECT;
@@ -91,9 +119,10 @@ void service_submit(struct service *s, struct op *op)
     service_look(s);
 }
 
-static void on_granted(void *arg, uint64_t request_id, int64_t token, int64_t decided_us)
+static void on_granted(void *arg, uint64_t request_id, struct str resource, int64_t token,
+                       int64_t decided_us)
 {
-    locks_granted(arg, request_id, token, decided_us);
+    locks_granted(arg, request_id, resource, token, decided_us);
 }
 
 static void on_wake(void *arg, int32_t instance)
@@ -126,8 +155,8 @@ static void on_lane_state(void *arg, int number, bool up)
 {
     struct service *s = arg;
     metric_set(M_POSTGRES_UP, lanes_up(s));
-    if (up)
-        locks_resync(s, number);
+    if (up) /* lane 0 carries the collecting for all */
+        locks_resync(s, number == 0 ? -1 : number);
     if (lanes_up(s) && !s->was_ready) {
         s->was_ready = true;
         s->o.ready(s->o.arg);
@@ -158,7 +187,7 @@ void service_lanes_start(struct service *s)
 
 static bool has_work(const struct service *s)
 {
-    if (!list_empty(&s->paused) || !list_empty(&s->promotes))
+    if (!list_empty(&s->paused) || !list_empty(&s->later))
         return true;
     for (int i = 0; i < s->nlanes; i++)
         if (!lane_is_idle(s->lanes[i]))
@@ -171,7 +200,7 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
     struct service *s = w->data;
     (void)revents;
     locks_look(s, clock_mono_us());
-    submit_promotes(s);
+    submit_later(s);
     for (int i = 0; i < s->nlanes; i++)
         metric_set1(M_LANE_QUEUE, (unsigned)i, (int64_t)lane_queued(s->lanes[i]));
     if (!has_work(s))
@@ -194,7 +223,7 @@ struct service *service_create(const struct service_options *options)
     s->o = *options;
     list_init(&s->paused);
     list_init(&s->waiters);
-    list_init(&s->promotes);
+    list_init(&s->later);
     slab_init(&s->calls, sizeof(struct call));
     ev_init(&s->look, on_look);
     s->look.data = s;
@@ -214,8 +243,6 @@ void service_destroy(struct service *s)
     reader_destroy(s->reader);
     for (int i = 0; i < s->nlanes; i++)
         lane_destroy(s->lanes[i]);
-    list_for_each(at, &s->promotes)
-        free(container_of(container_of(at, struct op, link), struct promote, op));
     slab_free_all(&s->calls);
     free(s);
 }

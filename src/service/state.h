@@ -13,7 +13,9 @@ enum {
     EXPIRE_LOOK_MS = 100,  /* between looks for requests that took too long */
     PROMOTE_AGAIN_MS = 20, /* before a resource whose guard was held elsewhere is tried again */
     GUARDED_MS = 200,      /* how long a request that may not wait is tried again */
-    PROMOTES_MAX = 10000,  /* remembered; the janitor finds what is forgotten */
+    LATER_MAX = 10000,     /* resources remembered; the janitor finds what is forgotten */
+    PENDING_LOOKS_MAX = 256,
+    FOUND_MAX = 256,
 };
 
 struct presence; /* instance.c: registration, heartbeat, notifications */
@@ -28,23 +30,28 @@ struct service {
     struct presence *presence;
     struct janitor *janitor;
     struct slab calls;
-    struct list paused;   /* calls to be submitted again at the next look */
-    struct list waiters;  /* calls that wait */
-    struct list promotes; /* struct promote to be submitted at the next look */
-    size_t promote_count;
-    size_t chores;       /* operations of the daemon itself that are with a lane */
-    ev_timer look;       /* runs while something is submitted, paused or to be promoted */
-    int64_t waiting;     /* calls in the queue */
-    int64_t waiting_low; /* the fewest since the last heartbeat was sent */
-    int64_t submitted;   /* calls with a lane */
+    struct list paused;  /* calls to be submitted again at the next look */
+    struct list waiters; /* calls that wait */
+    struct list later;   /* operations of the daemon itself, to be submitted at the next look */
+    size_t later_count;
+    size_t chores;             /* operations of the daemon itself that are with a lane */
+    ev_timer look;             /* runs while something is submitted, paused or to be promoted */
+    int64_t waiting;           /* calls in the queue */
+    int64_t waiting_low;       /* the fewest since the last heartbeat was sent */
+    int64_t submitted;         /* calls with a lane */
+    uint64_t found[FOUND_MAX]; /* ring: requests whose grant was found by asking, not by news */
+    size_t found_next;
     bool was_ready;
     bool draining;
-    bool collecting; /* a collect operation is with a lane */
+    bool collecting;    /* a collect operation is with a lane */
+    bool collect_again; /* there may be more when it is back */
 };
 
 /* service.c */
 struct lane *service_lane(struct service *s, struct str resource);
 void service_submit(struct service *s, struct op *op);
+/* At the next look, in PROMOTE_AGAIN_MS; for operations of the daemon itself. */
+void service_submit_later(struct service *s, struct op *op);
 void service_look(struct service *s); /* starts the look timer */
 void service_lanes_start(struct service *s);
 void service_pending(struct service *s, struct str resource);
@@ -52,7 +59,8 @@ void service_collect(struct service *s);
 void service_wake(struct service *s, int32_t instance);
 
 /* locks.c */
-void locks_granted(struct service *s, uint64_t request_id, int64_t token, int64_t decided_us);
+void locks_granted(struct service *s, uint64_t request_id, struct str resource, int64_t token,
+                   int64_t decided_us);
 void locks_resync(struct service *s, int lane); /* -1: all lanes */
 void locks_look(struct service *s, int64_t now_us);
 void locks_drain(struct service *s);
