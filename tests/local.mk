@@ -96,7 +96,7 @@ EXTRA_DIST += \
     tests/run-integration.sh \
     tests/pytest.ini \
     tests/tap_plugin.py \
-    tests/integration/conftest.py \
+    tests/conftest.py \
     tests/integration/fake_daemon.py \
     tests/integration/history.py \
     tests/integration/lines.py \

@@ -40,7 +40,7 @@ PG_BINDIR=$(find_pg_bindir) || skip "PostgreSQL's initdb is missing (package pos
 "$PYTHON" -c 'import psycopg2' 2>/dev/null || skip "psycopg2 is missing (package python3-psycopg2)"
 
 export SRCDIR BUILDDIR PGLOCKD PGLOCKCTL PG_BINDIR
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRCDIR/tests${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRCDIR/tests:$SRCDIR/tests/integration${PYTHONPATH:+:$PYTHONPATH}"
 # The limit is for a suite that hangs; it is far above what the suite takes.
 exec timeout --kill-after=30 "${PGLOCKD_TEST_TIMEOUT:-1200}" \
     "$PYTHON" -m pytest -c "$SRCDIR/tests/pytest.ini" -p tap_plugin -p no:cacheprovider \

@@ -571,8 +571,7 @@ def test_an_expired_lease_is_removed_and_the_waiter_served(connect, resource):
     token = client.lock(resource, "ttl=100ms")
     reply = waiter.ask(f"LOCK {resource} wait=1m")
     assert reply.status == "OK" and reply["token"] > token
-    # Not before the TTL and its second of grace: the lease clock never runs fast.
-    assert reply["waited_ms"] >= 1000
+    assert reply["waited_ms"] >= 100  # never before the TTL: the lease clock does not run fast
     lost = client.ask(f"RENEW {resource} token={token}")
     assert (lost.status, lost["reason"]) == ("LOST", "expired")
 

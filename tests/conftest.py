@@ -212,3 +212,32 @@ def sql(daemon):
 def resource(request):
     """A resource of this test alone."""
     return "t/" + re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)
+
+
+@pytest.fixture(scope="session")
+def still_dsn(daemon):
+    """A migrated database that no daemon serves."""
+    with contextlib.closing(daemon.sql(user="postgres")) as connection:
+        connection.cursor().execute("create database still owner pglockd")
+    dsn = daemon.dsn.replace("dbname=pglockd", "dbname=still")
+    done = subprocess.run([PGLOCKCTL, "migrate", "up", "--dsn", dsn], capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return dsn
+
+
+@pytest.fixture
+def still(still_dsn):
+    """A function that opens a connection, in autocommit, to the database that no daemon serves.
+
+    There the lease clock stands still unless the test ticks, and nothing happens by itself.
+    """
+    opened = []
+
+    def open_one(**options):
+        opened.append(psycopg2.connect(still_dsn, **options))
+        opened[-1].autocommit = True
+        return opened[-1]
+    yield open_one
+    for connection in opened:
+        connection.close()
