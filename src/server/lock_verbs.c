@@ -94,28 +94,17 @@ static void on_locked(struct call *call)
     }
 }
 
-static void on_unlocked(struct call *call)
+static void on_unlocked_or_renewed(struct call *call)
 {
     struct request *r = take_call(call);
     if (call->outcome == OUTCOME_LOST) {
         query_lost(r, call->op.resource, call->token);
     } else if (call->outcome == OUTCOME_OK) {
         struct json j = request_begin(r, STATUS_OK);
-        json_put_int(&j, "held_ms", call->held_ms);
-        request_end(r, STATUS_OK, &j);
-    } else {
-        refuse(r, call->outcome);
-    }
-}
-
-static void on_renewed(struct call *call)
-{
-    struct request *r = take_call(call);
-    if (call->outcome == OUTCOME_LOST) {
-        query_lost(r, call->op.resource, call->token);
-    } else if (call->outcome == OUTCOME_OK) {
-        struct json j = request_begin(r, STATUS_OK);
-        json_put_int(&j, "ttl_ms", call->ttl_ms);
+        if (call->op.kind == OP_RENEW)
+            json_put_int(&j, "ttl_ms", call->ttl_ms);
+        else
+            json_put_int(&j, "held_ms", call->held_ms);
         request_end(r, STATUS_OK, &j);
     } else {
         refuse(r, call->outcome);
@@ -140,14 +129,9 @@ static void start_acquire(struct request *r)
     locks_acquire(r->call);
 }
 
-static void start_release(struct request *r)
+static void start_release_or_renew(struct request *r)
 {
-    locks_release(r->call);
-}
-
-static void start_renew(struct request *r)
-{
-    locks_renew(r->call);
+    locks_release_or_renew(r->call);
 }
 
 static bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
@@ -214,28 +198,27 @@ void verb_lock(struct request *r, const struct wire_request *w)
     request_start(r, false, start_acquire);
 }
 
-void verb_unlock(struct request *r, const struct wire_request *w)
+static void release_or_renew(struct request *r, const struct wire_request *w, enum op_kind kind)
 {
     struct call_texts texts = {0};
-    int64_t token;
-    if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token))
+    int64_t token, ttl_ms = OP_TTL_SAME;
+    if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token) ||
+        (kind == OP_RENEW && !arg_ttl(r, w, OP_TTL_SAME, &ttl_ms)))
         return;
-    struct call *call = make_call(r, OP_RELEASE, &texts, on_unlocked);
+    struct call *call = make_call(r, kind, &texts, on_unlocked_or_renewed);
     call->op.number = token;
-    request_start(r, false, start_release);
+    call->op.ttl_ms = ttl_ms;
+    request_start(r, false, start_release_or_renew);
+}
+
+void verb_unlock(struct request *r, const struct wire_request *w)
+{
+    release_or_renew(r, w, OP_RELEASE);
 }
 
 void verb_renew(struct request *r, const struct wire_request *w)
 {
-    struct call_texts texts = {0};
-    int64_t token, ttl_ms;
-    if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token) ||
-        !arg_ttl(r, w, OP_TTL_SAME, &ttl_ms))
-        return;
-    struct call *call = make_call(r, OP_RENEW, &texts, on_renewed);
-    call->op.number = token;
-    call->op.ttl_ms = ttl_ms;
-    request_start(r, false, start_renew);
+    release_or_renew(r, w, OP_RENEW);
 }
 
 void verb_cancel(struct request *r, const struct wire_request *w)

@@ -457,7 +457,8 @@ static enum outcome outcome_of_status(enum op_status status)
     }
 }
 
-static void on_released(struct op *op)
+/* An UNLOCK or RENEW is back. */
+static void on_ended_or_renewed(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
     call->service->submitted--;
@@ -466,37 +467,20 @@ static void on_released(struct op *op)
         guarded(call);
         return;
     }
-    call->held_ms = op->number;
-    if (op->status == OP_DONE) {
+    if (op->kind == OP_RENEW)
+        call->ttl_ms = op->number;
+    else
+        call->held_ms = op->number;
+    if (op->kind == OP_RELEASE && op->status == OP_DONE) {
         metric_add1(M_LEASES_ENDED, LEASE_RELEASED, 1);
         metric_observe_us(M_LOCK_HOLD, 1000 * op->number);
     }
     answer(call, outcome_of_status(op->status));
 }
 
-void locks_release(struct call *call)
+void locks_release_or_renew(struct call *call)
 {
-    call->op.done = on_released;
-    call->token = call->op.number;
-    submit(call);
-}
-
-static void on_renewed(struct op *op)
-{
-    struct call *call = container_of(op, struct call, op);
-    call->service->submitted--;
-    if (op->status == OP_GUARDED) {
-        op->number = call->token;
-        guarded(call);
-        return;
-    }
-    call->ttl_ms = op->number;
-    answer(call, outcome_of_status(op->status));
-}
-
-void locks_renew(struct call *call)
-{
-    call->op.done = on_renewed;
+    call->op.done = on_ended_or_renewed;
     call->token = call->op.number;
     submit(call);
 }
@@ -609,8 +593,8 @@ static void look_at_slow(void *arg, struct op *op)
 {
     const int64_t *before_us = arg;
     struct call *call = container_of(op, struct call, op);
-    bool of_client = op->done == on_acquired || op->done == on_released || op->done == on_renewed ||
-                     op->done == on_withdrawn;
+    bool of_client =
+        op->done == on_acquired || op->done == on_ended_or_renewed || op->done == on_withdrawn;
     if (of_client && op->queued_us < *before_us)
         answer_early(call);
 }

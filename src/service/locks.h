@@ -11,10 +11,8 @@
 
 /* op: exclusive, ttl_ms; call: wait_ms, received_us. */
 void locks_acquire(struct call *call);
-/* op: number is the token. */
-void locks_release(struct call *call);
-/* op: number is the token, ttl_ms the new TTL or OP_TTL_SAME. */
-void locks_renew(struct call *call);
+/* op: number is the token; for OP_RENEW also ttl_ms, the new TTL or OP_TTL_SAME. */
+void locks_release_or_renew(struct call *call);
 
 /*
  * Ends a LOCK that waits, or will wait: it is answered OUTCOME_CANCELLED. False when there is
