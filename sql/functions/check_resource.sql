@@ -9,7 +9,7 @@ declare
     v_wrong constant text := case
         when p_resource is null or p_resource = '' then 'it is empty'
         when octet_length(p_resource) > 512 then 'it has more than 512 bytes'
-        when p_resource ~ '[\x01-\x1f\x7f]' then 'it has a control character'
+        when p_resource ~ '[\u0001-\u001f\u007f-\u009f]' then 'it has a control character'
         when p_resource ~ '(^|/)(/|$)' then 'it has an empty segment, or a / at its start or end'
         when p_resource ~ '(^|/)\.\.?(/|$)' then 'it has a segment "." or ".."'
         when array_length(string_to_array(p_resource, '/'), 1) > 32 then 'it has more than 32 segments'

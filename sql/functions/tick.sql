@@ -9,7 +9,8 @@
 -- Tables:     clock (update)
 create or replace function pglockd.tick(elapsed interval default null)
 returns bigint
-language plpgsql
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_reading_us bigint;

@@ -1,4 +1,5 @@
--- View pglockd.locks: what is locked now, for people.
+-- View pglockd.locks: what is locked now, for people. It reads the clock itself: who may look has no
+-- right on the table, which lease_now() would need.
 create or replace view pglockd.locks as
 select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.identity, l.note, l.token,
        l.granted_at,
@@ -7,7 +8,8 @@ select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.iden
        l.expires_us <= c.now_us as expired,
        i.name as instance, l.conn_id
   from pglockd.lease l
- cross join (select pglockd.lease_now() as now_us) c
+ cross join (select pglockd.lease_reading(k.floor_us, k.base_us, k.wall_at) as now_us
+               from pglockd.clock k where k.one) c
   left join pglockd.instance i on i.instance_id = l.instance_id;
 comment on view pglockd.locks is 'What is locked now: one row for every lease.';
 comment on column pglockd.locks.resource is 'What is locked.';

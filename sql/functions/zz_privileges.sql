@@ -19,7 +19,7 @@ grant execute on function pglockd.lock(text, text, text, interval, text, text, t
     pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval) to pglockd_client;
 
 grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;
-grant execute on function pglockd.lease_now(), pglockd.lease_reading(bigint, bigint, timestamptz),
+grant execute on function pglockd.lease_reading(bigint, bigint, timestamptz),
     pglockd.ttl_left_ms(bigint, bigint) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;
 grant execute on function pglockd.tick(interval) to pglockd_admin;

@@ -1,0 +1,419 @@
+"""Each function's answers on its own, edge cases included, on a database that no daemon serves."""
+
+import pytest
+from psycopg2 import errors
+
+from schema import Instance, call, holders, in_order, one, rows, waiters
+
+
+@pytest.fixture
+def me(still):
+    return Instance(still())
+
+
+@pytest.fixture
+def other(still):
+    return Instance(still())
+
+
+def tick(instance, seconds):
+    return one(instance.cursor, "select pglockd.tick(%s * interval '1 second')", seconds)
+
+
+# ---- acquire_batch ----
+
+def test_an_empty_batch(me):
+    assert me.acquire() == []
+
+
+def test_grants_in_one_batch(me, resource):
+    answers = me.acquire(*[{"resource": f"{resource}/{i}"} for i in range(300)])
+    assert [s for s, _ in answers] == ["g"] * 300
+    assert len({t for _, t in answers}) == 300
+
+
+def test_one_resource_in_one_batch_is_decided_in_order(me, resource):
+    def ask(exclusive, wait=False):
+        return {"resource": resource, "exclusive": exclusive, "wait": wait}
+    answers = me.acquire(ask(False), ask(False), ask(True), ask(False), ask(True, True), ask(False),
+                         ask(False, True), ask(True))
+    assert "".join(s for s, _ in answers) == "ggbgwbwb"
+    tickets = [n for s, n in answers if s == "w"]
+    assert tickets == sorted(tickets) and waiters(me.cursor, resource) == tickets
+    assert [t for t, _ in holders(me.cursor, resource)] == [n for s, n in answers if s == "g"]
+
+
+def test_many_resources_in_one_unsorted_batch(me, resource):
+    names = [f"{resource}/{i % 7}" for i in range(70)]
+    answers = me.acquire(*[{"resource": n, "wait": i % 2 == 1} for i, n in enumerate(names)])
+    for i, (status, _) in enumerate(answers):
+        assert status == ("g" if i < 7 else "w" if i % 2 else "b"), i
+
+
+def test_free_and_held_resources_in_one_batch(me, other, resource):
+    names = sorted(f"{resource}/{i:02}" for i in range(20))
+    held = {n: other.lock(n) for n in names[::3]}
+    answers = dict(zip(names, me.acquire(*[{"resource": n} for n in names])))
+    assert {n for n, (s, _) in answers.items() if s == "b"} == set(held)
+    assert all(s == "g" for n, (s, _) in answers.items() if n not in held)
+
+
+@pytest.mark.parametrize("held,asked,status", [
+    (True, True, "b"), (True, False, "b"), (False, True, "b"), (False, False, "g")])
+def test_modes(me, other, resource, held, asked, status):
+    other.lock(resource, exclusive=held)
+    assert me.acquire({"resource": resource, "exclusive": asked})[0][0] == status
+
+
+def test_a_waiter_stops_newcomers(me, other, resource):
+    other.lock(resource, exclusive=False)
+    me.wait(resource)
+    assert me.acquire({"resource": resource, "exclusive": False}) == [("b", None)]
+
+
+def test_what_is_stored(me, resource):
+    me.lock(resource, ttl=5000, conn=7, owner="o", note="n", identity="i", id="k")
+    ((*facts, left),) = rows(
+        me.cursor, "select conn_id, instance_id, owner, note, identity, idempotency_key, ttl_ms, "
+        "delivered, expires_us - pglockd.lease_now() from pglockd.lease where resource = %s", resource)
+    assert facts == [7, me.number, "o", "n", "i", "k", 5000, True]
+    assert 4_000_000 < left <= 6_000_000
+
+
+def test_an_expired_lease_blocks_nobody(me, other, resource):
+    old = other.lock(resource, ttl=1000)
+    tick(me, 60)
+    assert me.lock(resource) > old
+    assert rows(me.cursor, "select reason::text from pglockd.tombstone where resource = %s and token = %s",
+                resource, old) == [("expired",)]
+
+
+def test_an_expired_lease_goes_to_the_queue_before_newcomers(me, other, resource):
+    other.lock(resource, ttl=1000)
+    _, request = me.wait(resource)
+    tick(me, 60)
+    for instance in me, other:  # a daemon without a sign of life is passed over
+        one(me.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
+    assert me.acquire({"resource": resource}) == [("b", None)]
+    assert list(me.grants()) == [request]
+
+
+def test_the_same_id(me, other, resource):
+    token = me.lock(resource, id=resource, owner="o")
+    ask = {"resource": resource, "id": resource, "owner": "o"}
+    assert other.acquire(ask) == [("a", token)]
+    assert other.acquire({**ask, "exclusive": False})[0][0] == "m"
+    assert other.acquire({**ask, "resource": resource + "/x"})[0][0] == "m"
+    assert other.acquire({**ask, "owner": "p"})[0][0] == "b"
+    assert other.acquire({**ask, "identity": "x"})[0][0] == "b"
+
+
+def test_the_same_id_in_the_queue(me, other, resource):
+    me.lock(resource)
+    ask = {"resource": resource, "id": resource, "wait": True}
+    ((_, ticket),) = me.acquire(ask)
+    assert other.acquire(ask) == [("w", ticket)]
+    assert waiters(me.cursor, resource) == [ticket]
+    assert other.acquire({**ask, "wait": False})[0][0] == "b"
+    assert waiters(me.cursor, resource) == [ticket]
+
+
+# ---- release_batch, renew_batch, check_leases, explain_lost ----
+
+def test_release(me, resource):
+    token = me.lock(resource)
+    ((status, held_ms),) = me.release((resource, token))
+    assert status == "g" and 0 <= held_ms < 60000
+    assert me.release((resource, token)) == [("l", None)]
+
+
+def test_release_a_mixed_batch(me, resource):
+    mine = me.lock(f"{resource}/mine", identity="me")
+    theirs = me.lock(f"{resource}/theirs", identity="them")
+    anybody = me.lock(f"{resource}/anybody")
+    answers = me.release((f"{resource}/mine", mine), (f"{resource}/theirs", theirs),
+                         (f"{resource}/none", 1), (f"{resource}/anybody", anybody),
+                         identity=["me"] * 4)
+    assert [s for s, _ in answers] == ["g", "d", "l", "g"]
+    assert holders(me.cursor, f"{resource}/theirs") == [(theirs, "exclusive")]
+
+
+def test_release_hands_over_in_its_own_transaction(me, other, resource):
+    token = other.lock(resource)
+    requests = [me.wait(resource, exclusive=e)[1] for e in (False, False, True, False)]
+    assert other.release((resource, token))[0][0] == "g"
+    assert other.last["o_wake"] == [me.number] * len(other.last["o_wake"]) and other.last["o_wake"]
+    done = call(me.cursor, "collect_grants", me.number)
+    assert done["o_request"] == requests[:2], "the readers in front of the writer"
+    assert len(waiters(me.cursor, resource)) == 2
+
+
+def test_own_waiters_are_told_at_once(me, resource):
+    token = me.lock(resource)
+    _, request = me.wait(resource)
+    me.release((resource, token))
+    assert list(me.grants()) == [request] and not me.last["o_wake"]
+    assert list(me.grants().values()) == [t for t, _ in holders(me.cursor, resource)]
+
+
+def renew(me, leases, ttl, identity=()):
+    result = call(me.cursor, "renew_batch", me.number, [r for r, _ in leases], [t for _, t in leases],
+                  ttl, list(identity))
+    return in_order(result, len(leases))
+
+
+def test_renew(me, resource):
+    token = me.lock(resource, ttl=5000)
+    assert renew(me, [(resource, token)], [60000]) == [("g", 60000)]
+    assert renew(me, [(resource, token)], [None]) == [("g", 60000)]
+    assert renew(me, [(resource, token), (resource, token + 1)], [1000, 1000])[1] == ("l", None)
+    assert me.acquire({"resource": resource}) == [("b", None)]
+
+
+def test_renew_denied(me, resource):
+    token = me.lock(resource, identity="me")
+    assert renew(me, [(resource, token)], [1000], ["you"]) == [("d", None)]
+    assert renew(me, [(resource, token)], [1000], ["me"]) == [("g", 1000)]
+
+
+def test_a_shortened_lease_ends_early(me, resource):
+    token = me.lock(resource, ttl=600000)
+    renew(me, [(resource, token)], [1000])
+    tick(me, 10)
+    call(me.cursor, "sweep", 500, 1000, True)
+    assert holders(me.cursor, resource) == []
+
+
+def test_a_renewal_is_hot(me, resource):
+    """Nothing that a renewal changes is indexed, or a million leases would rewrite their indexes."""
+    token = me.lock(resource)
+    before = one(me.cursor, "select ctid from pglockd.lease where resource = %s", resource)
+    renew(me, [(resource, token)], [30000])
+    indexed = rows(me.cursor, "select distinct a.attname from pg_index i join pg_attribute a on "
+                   "a.attrelid = i.indrelid and a.attnum = any (i.indkey) "
+                   "where i.indrelid = 'pglockd.lease'::regclass")
+    assert ("expires_us",) not in indexed and ("ttl_ms",) not in indexed
+    assert one(me.cursor, "select ctid from pglockd.lease where resource = %s", resource) != before
+
+
+def test_check(me, resource):
+    token = me.lock(resource, ttl=5000)
+    result = call(me.cursor, "check_leases", [resource, resource], [token, token + 1])
+    assert result["o_item"] == [1] and 4000 < result["o_number"][0] <= 5000
+    tick(me, 5.5)
+    assert call(me.cursor, "check_leases", [resource], [token])["o_number"] == [0]
+
+
+def test_explain_lost(me, resource):
+    token = me.lock(resource)
+    assert rows(me.cursor, "select * from pglockd.explain_lost(%s, 1)", resource)[0][0] == "unknown"
+    one(me.cursor, "select status from pglockd.force(%s, %s, 'why')", resource, token)
+    me.lock(resource, owner="next")
+    ((reason, lost_ms, detail, held_by),) = rows(
+        me.cursor, "select * from pglockd.explain_lost(%s, %s)", resource, token)
+    assert (reason, held_by) == ("forced", "next") and lost_ms >= 0 and detail.endswith(": why")
+
+
+# ---- withdraw_batch, collect_grants, resync_waiters, find_requests ----
+
+def test_withdraw(me, resource):
+    me.lock(resource)
+    ticket, request = me.wait(resource)
+    for asked, status in ((request + 1, "l"), (request, "g"), (request, "l")):
+        done = call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [asked], [None])
+        assert done["o_status"] == [status]
+
+
+def test_withdraw_and_keep_the_place(me, other, resource):
+    token = me.lock(resource)
+    ticket, request = me.wait(resource, id=resource)
+    later, later_request = me.wait(resource)
+    done = call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [request], [30000])
+    assert done["o_status"] == ["k"] and waiters(me.cursor, resource) == [ticket, later]
+    me.release((resource, token))
+    assert list(me.grants()) == [later_request], "the absent one is passed over"
+    assert other.acquire({"resource": resource, "id": resource, "wait": True}) == [("w", ticket)]
+
+
+def test_a_place_that_is_not_claimed_is_swept(me, resource):
+    me.lock(resource)
+    ticket, request = me.wait(resource, id=resource)
+    call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [request], [1000])
+    tick(me, 2)
+    call(me.cursor, "sweep", 500, 1000, True)
+    assert waiters(me.cursor, resource) == []
+
+
+def test_withdrawing_the_writer_frees_the_readers(me, resource):
+    me.lock(resource, exclusive=False)
+    ticket, request = me.wait(resource)
+    _, reader = me.wait(resource, exclusive=False)
+    done = call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [request], [None])
+    assert done["o_grant_request"] == [reader]
+
+
+def test_an_uncollected_grant_ends_early_and_a_collected_one_does_not(me, other, resource):
+    for name in "a", "b":
+        token = other.lock(f"{resource}/{name}")
+        me.wait(f"{resource}/{name}", ttl=60000)
+        other.release((f"{resource}/{name}", token))
+        if name == "a":
+            assert len(call(me.cursor, "collect_grants", me.number)["o_request"]) == 1
+    tick(me, 20)
+    for instance in me, other:
+        one(me.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
+    call(me.cursor, "sweep", 500, 1000, True)
+    assert len(holders(me.cursor, f"{resource}/a")) == 1
+    assert holders(me.cursor, f"{resource}/b") == []
+
+
+def test_resync_puts_back_in_order(me, other, resource):
+    me.lock(resource)
+    waits = [me.wait(resource) for _ in range(3)]
+    me.cursor.execute("delete from pglockd.waiter where resource = %s", (resource,))
+    mine = [waits[2], waits[0]]
+    done = call(me.cursor, "resync_waiters", me.number, [resource] * 2, [True] * 2, [1000] * 2,
+                [t for t, _ in mine], [1] * 2, [r for _, r in mine], [], [], [], [])
+    assert done["o_status"] == ["w", "w"]
+    assert waiters(me.cursor, resource) == [waits[0][0], waits[2][0]]
+    taken = call(other.cursor, "resync_waiters", other.number, [resource], [True], [1000],
+                 [waits[0][0]], [1], [999999], [], [], [], [])
+    assert taken["o_status"] == ["l"], "another request has the place"
+
+
+def test_losing_the_queue_opens_a_quiet_period(me, resource):
+    me.cursor.execute("delete from pglockd.queue_epoch")
+    assert me.acquire({"resource": resource}) == [("q", None)]
+    me.wait(resource)
+    assert me.last["o_pending"] == [resource]
+    tick(me, 3)
+    one(me.cursor, "select known from pglockd.heartbeat(%s)", me.number)
+    assert len(call(me.cursor, "hand_over", me.number, [resource])["o_request"]) == 1
+
+
+# ---- instances ----
+
+def test_a_dead_daemon_is_retired_and_its_waiters_too(me, still, resource):
+    dead = Instance(still())
+    token = me.lock(resource)
+    dead.wait(resource)
+    kept, _ = dead.wait(resource, id=resource)
+    _, mine = me.wait(resource)
+    dead.connection.close()
+    tick(me, 60)
+    one(me.cursor, "select known from pglockd.heartbeat(%s)", me.number)
+    assert call(me.cursor, "sweep", 500, 30000, True)["o_instances"] >= 1
+    assert one(me.cursor, "select count(*) from pglockd.instance where instance_id = %s", dead.number) == 0
+    assert kept in waiters(me.cursor, resource)
+    me.release((resource, token))
+    assert list(me.grants()) == [mine] or list(
+        call(me.cursor, "collect_grants", me.number)["o_request"]) == [mine]
+
+
+def test_a_daemon_whose_session_lives_is_not_retired(me, other):
+    tick(me, 60)
+    call(me.cursor, "sweep", 500, 30000, True)
+    assert one(me.cursor, "select count(*) from pglockd.instance where instance_id = %s", other.number) == 1
+
+
+def test_heartbeat(me, resource):
+    me.lock(resource)
+    me.wait(resource)
+    ((known, waiting, grants, _),) = rows(me.cursor, "select * from pglockd.heartbeat(%s)", me.number)
+    assert known and waiting >= 1 and not grants
+    assert rows(me.cursor, "select known from pglockd.heartbeat(-1)") == [(False,)]
+
+
+def test_retire(me, still, resource):
+    leaving = Instance(still())
+    token = leaving.lock(resource)
+    leaving.wait(resource)
+    call(leaving.cursor, "retire_instance", leaving.number, 30000)
+    assert waiters(me.cursor, resource) == []
+    assert holders(me.cursor, resource) == [(token, "exclusive")], "its leases stand"
+
+
+# ---- sweep is bounded ----
+
+def test_sweep_takes_no_more_than_it_may(me, resource):
+    me.acquire(*[{"resource": f"{resource}/{i}", "ttl": 1000} for i in range(25)])
+    tick(me, 10)
+    first = call(me.cursor, "sweep", 10, 1000, True)
+    assert first["o_expired"] <= 10 and first["o_more"] is True
+    while call(me.cursor, "sweep", 10, 1000, True)["o_more"]:
+        pass
+    assert one(me.cursor, "select count(*) from pglockd.lease where resource like %s", resource + "/%") == 0
+
+
+# ---- lock(), unlock(), renew(), force() for people ----
+
+@pytest.mark.parametrize("arguments,error", [
+    ("''", errors.InvalidParameterValue), ("null", errors.InvalidParameterValue),
+    ("'/'", errors.InvalidParameterValue), ("'/a'", errors.InvalidParameterValue),
+    ("'a/'", errors.InvalidParameterValue), ("'a//b'", errors.InvalidParameterValue),
+    ("'a/../b'", errors.InvalidParameterValue), ("'.'", errors.InvalidParameterValue),
+    (r"E'a\nb'", errors.InvalidParameterValue), (r"E'a\u0085b'", errors.InvalidParameterValue),
+    ("repeat('a', 513)", errors.InvalidParameterValue),
+    ("repeat('a/', 32) || 'a'", errors.InvalidParameterValue),
+    ("'a', mode => 'x'", errors.InvalidParameterValue), ("'a', mode => null", errors.InvalidParameterValue),
+    ("'a', scope => 'x'", errors.InvalidParameterValue), ("'a', scope => 'tree'", errors.FeatureNotSupported),
+    ("'a', slots => 2", errors.FeatureNotSupported), ("'a', ttl => '99 ms'", errors.InvalidParameterValue),
+    ("'a', ttl => '11 min'", errors.InvalidParameterValue), ("'a', ttl => null", errors.InvalidParameterValue),
+    ("'a', id => ''", errors.InvalidParameterValue), ("'a', id => repeat('a', 65)", errors.InvalidParameterValue),
+])
+def test_lock_refuses(me, arguments, error):
+    with pytest.raises(error):
+        me.cursor.execute(f"select * from pglockd.lock({arguments})")
+
+
+def test_lock_by_sql(me, resource):
+    ((status, token, ttl_ms, held_by),) = rows(
+        me.cursor, "select * from pglockd.lock(%s, 'shared', ttl => '5 min', owner => 'o', note => 'n', "
+        "id => %s)", resource, resource)
+    assert (status, ttl_ms, held_by) == ("OK", 300000, None)
+    again = "select status, token from pglockd.lock(%s, 'shared', owner => 'o', id => %s)"
+    assert rows(me.cursor, again, resource, resource) == [("OK", token)]
+    assert rows(me.cursor, again.replace("'shared'", "'exclusive'"), resource, resource) == [
+        ("ID_MISMATCH", None)]
+    ((status, held_by),) = rows(me.cursor, "select status, holders from pglockd.lock(%s)", resource)
+    assert status == "BUSY" and held_by[0]["owner"] == "o" and "token" not in held_by[0]
+
+
+def test_renew_by_sql(me, resource):
+    token = one(me.cursor, "select token from pglockd.lock(%s)", resource)
+    assert rows(me.cursor, "select status, ttl_ms from pglockd.renew(%s, %s, '1 s')", resource,
+                token) == [("OK", 1000)]
+    assert one(me.cursor, "select status from pglockd.renew(%s, 1, '1 s')", resource) == "LOST"
+    for ttl in "1 ms", "1 h":
+        with pytest.raises(errors.InvalidParameterValue):
+            me.cursor.execute("select * from pglockd.renew(%s, %s, %s)", (resource, token, ttl))
+
+
+def test_force(me, resource):
+    tokens = [me.lock(resource, exclusive=False) for _ in range(3)]
+    assert rows(me.cursor, "select status, token from pglockd.force(%s, %s)", resource,
+                tokens[1]) == [("OK", tokens[1])]
+    assert sorted(rows(me.cursor, "select status, token from pglockd.force(%s)", resource)) == [
+        ("OK", tokens[0]), ("OK", tokens[2])]
+    assert rows(me.cursor, "select status, token from pglockd.force(%s)", resource) == [("LOST", None)]
+
+
+def test_list_leases(me, resource):
+    for end in "", "/a", "/a/b", "-x", "0", "b":
+        me.lock(resource + end)
+
+    def listed(prefix):
+        return [r for r, in rows(me.cursor, "select resource from pglockd.list_leases(%s, null, null, "
+                                 "null, 100)", prefix)]
+    assert listed(resource) == [resource, resource + "/a", resource + "/a/b"]
+    assert listed(resource + "/a") == [resource + "/a", resource + "/a/b"]
+
+
+def test_guard_keys_are_those_of_the_documentation(me, resource):
+    """DBAs find the guard of a resource in pg_locks by class 0x50474C01."""
+    me.connection.autocommit = False
+    me.lock(resource)
+    assert one(me.cursor, "select count(*) from pg_locks where locktype = 'advisory' and "
+               "classid = x'50474C01'::int and objid = pglockd.guard_key(%s)::int8 & 4294967295 "
+               "and pid = pg_backend_pid()", resource) == 1
+    me.connection.rollback()

@@ -1,0 +1,96 @@
+"""SQL beside the daemons: transactions that keep rows locked, and sessions with settings of their own."""
+
+import pytest
+
+from lines import eventually
+from schema import holders, one
+
+
+@pytest.fixture
+def keep_locked(sql, resource):
+    """A function that does what a forgotten psql does: select for update; returns what ends it."""
+    def lock_rows(table="lease"):
+        connection = sql()
+        connection.autocommit = False
+        cursor = connection.cursor()
+        cursor.execute(f"select * from pglockd.{table} where resource = %s for update", (resource,))
+        assert cursor.rowcount == 1
+        return connection.rollback
+    return lock_rows
+
+
+@pytest.mark.parametrize("verb", ["RENEW", "UNLOCK"])
+def test_a_locked_lease_stalls_its_own_request_only(client, keep_locked, resource, verb):
+    """Race: somebody's open transaction has a lease's row locked. The statement that renews or releases
+    it waited for the row, and with it the lane: every request behind it.
+
+    Fix: locked rows are skipped and the request is asked again, until request_timeout: unavailable,
+    surely not done. The others in its batch are answered at once.
+    """
+    token = client.lock(resource, "ttl=5m")
+    let_go = keep_locked()
+    client.send(f"@stalled {verb} {resource} token={token}",
+                *[f"@l{i} LOCK {resource}/{i}" for i in range(6)])
+    others = [client.reply() for _ in range(6)]
+    assert sorted(r.tag for r in others) == [f"l{i}" for i in range(6)]
+    assert {r.status for r in others} == {"OK"}
+    client.send(*[f"@u{r.tag} UNLOCK {r['resource']} token={r['token']}" for r in others])
+    assert {client.reply().status for _ in others} == {"OK"}
+    stalled = client.reply()
+    assert (stalled.tag, stalled.status, stalled.code) == ("stalled", "ERR", "unavailable")
+    let_go()
+    client.ask_ok(f"UNLOCK {resource} token={token}")
+
+
+@pytest.mark.parametrize("verb", ["RENEW", "UNLOCK"])
+def test_a_stalled_request_is_carried_out_when_the_row_is_free(client, keep_locked, resource, verb):
+    """The transaction ends in time: the request is done, not refused."""
+    token = client.lock(resource, "ttl=5m")
+    let_go = keep_locked()
+    client.send(f"@stalled {verb} {resource} token={token}", f"@l LOCK {resource}/other")
+    assert client.reply().tag == "l"
+    let_go()
+    assert client.reply()[:2] == ("stalled", "OK")
+
+
+def test_a_locked_lease_does_not_stall_a_repeated_lock_s_lane(client, connect, keep_locked, resource):
+    """The same, where the row is wanted by a LOCK that repeats its id and so renews the lease."""
+    token = client.lock(resource, "id=k ttl=5m")
+    let_go = keep_locked()
+    client.send(f"@again LOCK {resource} id=k wait=inf ttl=5m", "@p PING")
+    assert client.reply().tag == "p"
+    other = connect()
+    assert other.ask(f"LOCK {resource}/other").status == "OK"
+    let_go()
+    again = client.reply()
+    assert (again.tag, again.status, again.body.get("token")) == ("again", "OK", token)
+
+
+@pytest.mark.parametrize("call, ending", [
+    ("pglockd.lock('{r}')", "none"), ("pglockd.renew('{r}', {t})", "held"),
+    ("pglockd.unlock('{r}', {t})", "held"), ("pglockd.force('{r}', {t}, 'test')", "held")])
+def test_calls_are_durable_whatever_the_session_has(sql, resource, call, ending):
+    """Race: a lock is taken or ended in a session with synchronous_commit off, and the server crashes
+    before its WAL is written: a lease that was told OK is gone. As a setting of the function it was
+    undone when the function returned, before the commit that it was meant for.
+
+    Fix: set for the rest of the transaction, and no longer.
+    """
+    connection = sql(user="postgres")
+    cursor = connection.cursor()
+    cursor.execute("set synchronous_commit = off")
+    token = 0
+    if ending == "held":
+        cursor.execute("select token from pglockd.lock(%s)", (resource,))
+        ((token,),) = cursor.fetchall()
+    connection.autocommit = False
+    cursor.execute(f"select from {call.format(r=resource, t=token)}")
+    assert one(cursor, "show synchronous_commit") == "on"
+    connection.commit()
+    assert one(cursor, "show synchronous_commit") == "off"
+    connection.commit()
+    if token or holders(cursor, resource):
+        cursor.execute("select pglockd.force(%s, %s, 'end of the test') from pglockd.lease "
+                       "where resource = %s", (resource, token, resource))
+    connection.commit()
+    eventually(lambda: True)

@@ -1,0 +1,233 @@
+"""Each role can do what it may, and no more: the whole matrix of functions, tables and views.
+
+And every object in the schema says in a comment what it is.
+"""
+
+import contextlib
+
+import pytest
+from psycopg2 import errors
+
+from schema import one, rows
+
+ROLES = ["pglockd_service", "pglockd_client", "pglockd_reader", "pglockd_admin"]
+
+# What each role may call beside what the service alone may: everything but force.
+CLIENT = {"lock", "unlock", "renew"}
+READER = {"lease_reading", "ttl_left_ms"}  # which the views call
+ADMIN = READER | {"force", "tick"}
+NOT_SERVICE = {"force", "force_lease"}
+
+VIEWS = {"locks", "queue", "instances", "schema_info"}
+TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
+    "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
+    "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
+}
+RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
+
+
+@pytest.fixture(scope="module")
+def users(daemon):
+    """A user in each role, who may log in: session_user decides who somebody is."""
+    names = {role: f"test_{role}" for role in ROLES} | {None: "test_nobody"}
+    with contextlib.closing(daemon.sql(user="postgres")) as connection:
+        cursor = connection.cursor()
+        for role, name in names.items():
+            cursor.execute(f"create role {name} login" + (f" in role {role}" if role else ""))
+        yield names
+        for name in names.values():
+            cursor.execute(f"drop role {name}")
+
+
+@pytest.fixture
+def as_role(still, users):
+    """A function that gives a cursor of a user in a role."""
+    return lambda role: still(user=users[role]).cursor()
+
+
+def functions(cursor):
+    """(name, oid) of every function, procedures and triggers included."""
+    return rows(cursor, "select proname, oid from pg_proc where pronamespace = 'pglockd'::regnamespace")
+
+
+def test_execute(still):
+    cursor = still().cursor()
+    allowed = {role: {name for name, oid in functions(cursor) if one(
+        cursor, "select has_function_privilege(%s, %s::oid, 'execute')", role, oid)} for role in ROLES}
+    everything = {name for name, _ in functions(cursor)}
+    assert allowed["pglockd_client"] == CLIENT
+    assert allowed["pglockd_reader"] == READER
+    assert allowed["pglockd_admin"] == ADMIN
+    assert allowed["pglockd_service"] == everything - NOT_SERVICE
+
+
+def test_nobody_has_a_right_without_a_role(still):
+    cursor = still().cursor()
+    for name, oid in functions(cursor):
+        assert not one(cursor, "select has_function_privilege('public', %s::oid, 'execute')", oid), name
+    assert rows(cursor, "select relname from pg_class where relnamespace = 'pglockd'::regnamespace and "
+                "relkind in ('r', 'v', 'S') and has_table_privilege('public', oid, 'select')") == []
+    assert not one(cursor, "select has_schema_privilege('public', 'pglockd', 'usage')")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_tables(still, role):
+    cursor = still().cursor()
+    names = [n for n, in rows(cursor, "select relname from pg_class where relkind = 'r' and "
+                              "relnamespace = 'pglockd'::regnamespace")]
+    assert set(names) == set(TABLES), "a new table needs its rights here"
+    for name in names:
+        has = "".join(letter for letter, right in RIGHTS.items() if one(
+            cursor, "select has_table_privilege(%s, %s, %s)", role, f"pglockd.{name}", right))
+        if role == "pglockd_service":
+            assert has == TABLES[name], name
+        elif name in ("migration", "function_set") and role != "pglockd_client":
+            assert has == "s", name
+        else:
+            assert has == "", name
+        assert not one(cursor, "select has_table_privilege(%s, %s, 'truncate, references, trigger')",
+                       role, f"pglockd.{name}")
+
+
+def test_views(still):
+    cursor = still().cursor()
+    names = {n for n, in rows(cursor, "select relname from pg_class where relkind = 'v' and "
+                              "relnamespace = 'pglockd'::regnamespace")}
+    assert names == VIEWS
+    for role in ROLES:
+        may = {n for n in names if one(cursor, "select has_table_privilege(%s, %s, 'select')", role,
+                                       f"pglockd.{n}")}
+        assert may == ({"schema_info"} if role == "pglockd_client" else VIEWS)
+        assert not any(one(cursor, "select has_table_privilege(%s, %s, 'insert, update, delete')", role,
+                           f"pglockd.{n}") for n in names)
+
+
+def test_roles_cannot_log_in_and_have_no_powers(still):
+    for row in rows(still().cursor(), "select rolname, rolcanlogin, rolsuper, rolcreaterole, "
+                    "rolcreatedb, rolreplication, rolbypassrls from pg_roles where rolname = any(%s)", ROLES):
+        assert not any(row[1:]), row
+
+
+def test_nobody_creates_in_the_schema(still):
+    cursor = still().cursor()
+    for role in ROLES + ["public"]:
+        assert not one(cursor, "select has_schema_privilege(%s, 'pglockd', 'create')", role)
+
+
+# ---- the rights are enough for what each role is for ----
+
+@pytest.mark.parametrize("role", ["pglockd_reader", "pglockd_admin", "pglockd_service"])
+@pytest.mark.parametrize("view", sorted(VIEWS))
+def test_who_may_look_sees(as_role, still, role, view):
+    one(still().cursor(), "select status from pglockd.lock(%s)", f"roles/{role}/{view}")
+    assert rows(as_role(role), f"select * from pglockd.{view}") is not None
+
+
+def test_a_client_locks_renews_and_unlocks(as_role, resource):
+    cursor = as_role("pglockd_client")
+    ((status, token),) = rows(cursor, "select status, token from pglockd.lock(%s)", resource)
+    assert status == "OK"
+    assert one(cursor, "select status from pglockd.renew(%s, %s, '1 min')", resource, token) == "OK"
+    ((status, holders),) = rows(cursor, "select status, holders from pglockd.lock(%s)", resource)
+    assert status == "BUSY" and holders[0]["owner"] == "test_pglockd_client"
+    assert one(cursor, "select status from pglockd.unlock(%s, %s)", resource, token) == "OK"
+    assert one(cursor, "select status from pglockd.unlock(%s, %s)", resource, token) == "LOST"
+
+
+@pytest.mark.parametrize("query", [
+    "select from pglockd.lease", "delete from pglockd.lease", "select from pglockd.locks",
+    "select pglockd.force('a')", "select pglockd.tick()", "select nextval('pglockd.token_seq')",
+    "select pglockd.release_batch(null, '{a}', '{1}', '{}')", "update pglockd.clock set base_us = 0",
+    "select pglockd.unlock_lease('a', 1)", "create table pglockd.mine ()",
+])
+def test_a_client_does_nothing_else(as_role, query):
+    with pytest.raises(errors.InsufficientPrivilege):
+        as_role("pglockd_client").execute(query)
+
+
+def test_nobody_at_all(as_role):
+    for query in "select pglockd.lock('a')", "select from pglockd.locks", "select from pglockd.lease":
+        with pytest.raises(errors.InsufficientPrivilege):
+            as_role(None).execute(query)
+
+
+def test_a_reader_only_reads(as_role):
+    for query in ("select pglockd.lock('a')", "select pglockd.force('a')", "delete from pglockd.lease",
+                  "select pglockd.tick()", "select from pglockd.lease"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            as_role("pglockd_reader").execute(query)
+
+
+def test_an_admin_forces_and_ticks(as_role, resource):
+    token = one(as_role("pglockd_client"), "select token from pglockd.lock(%s)", resource)
+    cursor = as_role("pglockd_admin")
+    assert rows(cursor, "select status, token from pglockd.force(%s, reason => 'stuck')",
+                resource) == [("OK", token)]
+    assert one(cursor, "select pglockd.tick()") > 0
+    with pytest.raises(errors.InsufficientPrivilege):
+        cursor.execute("delete from pglockd.lease")
+
+
+def test_the_service_may_not_force(as_role):
+    with pytest.raises(errors.InsufficientPrivilege):
+        as_role("pglockd_service").execute("select pglockd.force('a')")
+
+
+def test_a_client_cannot_unlock_what_another_user_holds(as_role, still, resource):
+    token = one(as_role("pglockd_client"), "select token from pglockd.lock(%s)", resource)
+    other = still().cursor()
+    assert one(other, "select status from pglockd.unlock(%s, %s)", resource, token) == "DENIED"
+    assert one(other, "select status from pglockd.renew(%s, %s, '1 min')", resource, token) == "DENIED"
+    assert one(as_role("pglockd_client"), "select status from pglockd.unlock(%s, %s)", resource,
+               token) == "OK"
+
+
+def test_security_definer_functions_pin_their_search_path(still):
+    assert rows(still().cursor(), "select proname from pg_proc where prosecdef and "
+                "pronamespace = 'pglockd'::regnamespace and not coalesce(proconfig, '{}') @> "
+                "array['search_path=pg_catalog, pg_temp']") == []
+
+
+def test_a_client_s_own_objects_do_not_take_part(as_role, still, users, resource):
+    """A function of the client's in a schema of its own, first in its path, is never called."""
+    still(user="postgres").cursor().execute(
+        f"create schema if not exists trap authorization {users['pglockd_client']}")
+    cursor = as_role("pglockd_client")
+    cursor.execute("create function trap.greatest_of(a bigint) returns bigint language sql as 'select 1'")
+    cursor.execute("create function trap.clock_timestamp() returns timestamptz language plpgsql as "
+                   "'begin raise exception ''trapped''; end'")
+    cursor.execute("set search_path = trap, pg_catalog")
+    assert one(cursor, "select status from pglockd.lock(%s)", resource) == "OK"
+    still(user="postgres").cursor().execute("drop schema trap cascade")
+
+
+# ---- comments ----
+
+def test_every_object_has_a_comment(still):
+    got = rows(still().cursor(), """
+        with objects as (
+            select 'pg_class'::regclass as class, c.oid, 0 as part, c.oid::regclass::text as name
+              from pg_class c where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('r', 'v')
+            union all
+            select 'pg_class', c.oid, 0, c.oid::regclass::text from pg_class c
+             where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('i', 'S')
+               and not exists (select from pg_constraint k where k.conindid = c.oid)
+               and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'i')
+            union all
+            select 'pg_class', c.oid, a.attnum, c.oid::regclass || '.' || a.attname
+              from pg_class c join pg_attribute a on a.attrelid = c.oid
+             where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('r', 'v')
+               and a.attnum > 0 and not a.attisdropped
+            union all
+            select 'pg_proc', p.oid, 0, p.oid::regprocedure::text from pg_proc p
+             where p.pronamespace = 'pglockd'::regnamespace
+            union all
+            select 'pg_type', t.oid, 0, t.oid::regtype::text from pg_type t
+             where t.typnamespace = 'pglockd'::regnamespace and t.typtype in ('e', 'd')
+            union all
+            select 'pg_namespace', oid, 0, nspname from pg_namespace where nspname = 'pglockd'
+        )
+        select name from objects o
+         where not exists (select from pg_description d where d.classoid = o.class
+                              and d.objoid = o.oid and d.objsubid = o.part)""")
+    assert got == []
