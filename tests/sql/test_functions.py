@@ -417,3 +417,17 @@ def test_guard_keys_are_those_of_the_documentation(me, resource):
                "classid = x'50474C01'::int and objid = pglockd.guard_key(%s)::int8 & 4294967295 "
                "and pid = pg_backend_pid()", resource) == 1
     me.connection.rollback()
+
+
+# ---- tick ----
+
+def test_a_tick_beside_a_janitor_credits_nothing(me, other):
+    """Otherwise the same time would count twice, and leases would end early."""
+    clock = "select row(base_us, ticks_total)::text from pglockd.clock"
+    assert one(other.cursor, "select pglockd.take_janitor()")
+    before = one(me.cursor, clock)
+    assert one(me.cursor, "select pglockd.tick()") > 0
+    assert one(me.cursor, clock) == before
+    assert one(other.cursor, "select pg_advisory_unlock(1346849797, 0)")
+    one(me.cursor, "select pglockd.tick()")
+    assert one(me.cursor, clock) != before
