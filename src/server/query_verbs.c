@@ -201,13 +201,29 @@ void query_refusal(struct request *r, enum status status, const char *code, stru
 
 enum { L_REASON, L_LOST_MS, L_DETAIL, L_HELD_BY };
 
+/* How a person is told; what left no trace was released, or has been forgotten. */
+static const char *reason_sentence(struct str reason)
+{
+    static const struct {
+        const char *reason;
+        const char *sentence;
+    } table[] = {
+        {"expired", "its TTL ran out"},
+        {"forced", "an administrator ended it"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        if (str_is(reason, table[i].reason))
+            return table[i].sentence;
+    return "it was released, or ended long ago";
+}
+
 static void on_lost_rows(struct ask *a, int question, const struct link_rows *rows)
 {
     struct request *r = request_of(a);
     struct json j = json_to(&r->rows);
     (void)question;
     struct str reason = link_text(rows, 0, L_REASON), detail = link_text(rows, 0, L_DETAIL);
-    buf_put(&r->text2, reason.p, reason.n);
+    buf_puts(&r->text2, reason_sentence(reason));
     if (detail.n > 0) {
         buf_puts(&r->text2, ", ");
         buf_put(&r->text2, detail.p, detail.n);
