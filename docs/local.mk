@@ -8,3 +8,17 @@ dist_man_MANS += docs/man/libpglockd.3 docs/man/pglockctl.1 docs/man/pglockd.8 \
 adrdir = $(docdir)/adr
 dist_adr_DATA = docs/adr/README.md docs/adr/0001-distributed-file-locking.md \
     docs/adr/0002-one-by-one-with-a-short-cut.md
+
+transcriptsdir = $(docdir)/transcripts
+dist_transcripts_DATA = \
+    docs/transcripts/README.md \
+    docs/transcripts/01-hello.txt \
+    docs/transcripts/02-lock.txt \
+    docs/transcripts/03-lost.txt \
+    docs/transcripts/04-waiting.txt \
+    docs/transcripts/05-shared.txt \
+    docs/transcripts/06-repeat.txt \
+    docs/transcripts/07-looking.txt \
+    docs/transcripts/08-errors.txt \
+    docs/transcripts/09-faults.txt \
+    docs/transcripts/10-limits.txt

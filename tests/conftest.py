@@ -109,6 +109,17 @@ class Daemon:
                 return pid
         return None
 
+    def postgres(self):
+        """Process ids of the embedded PostgreSQL, the postmaster first."""
+        pid = self.postmaster()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [pid] + [int(child) for child in children.split()]
+
+    def signal_postgres(self, number):
+        for pid in self.postgres():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def instance(self):
         """Its number in pglockd.instances."""
         with Lines(self.line) as client:

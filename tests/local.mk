@@ -97,14 +97,21 @@ EXTRA_DIST += \
     tests/pytest.ini \
     tests/tap_plugin.py \
     tests/conftest.py \
+    tests/schema.py \
     tests/integration/fake_daemon.py \
     tests/integration/history.py \
     tests/integration/lines.py \
+    tests/integration/proxy.py \
     tests/integration/test_cli.py \
+    tests/integration/test_faults.py \
+    tests/integration/test_isolation.py \
     tests/integration/test_property.py \
     tests/integration/test_protocol.py \
     tests/integration/test_run.py \
-    tests/integration/test_two_daemons.py
+    tests/integration/test_transcripts.py \
+    tests/integration/test_two_daemons.py \
+    tests/sql/test_functions.py \
+    tests/sql/test_roles.py
 
 # --- what was installed -------------------------------------------------------------------------
 

@@ -45,25 +45,13 @@ def swarm(victim):
         one.close()
 
 
-def backends(pid):
-    """PostgreSQL's processes, the postmaster first."""
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [pid] + [int(child) for child in children.read().split()]
-
-
-def signal_postgres(daemon, number):
-    for pid in backends(daemon.postmaster()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
 @contextlib.contextmanager
 def frozen_postgres(daemon):
-    signal_postgres(daemon, signal.SIGSTOP)
+    daemon.signal_postgres(signal.SIGSTOP)
     try:
         yield
     finally:
-        signal_postgres(daemon, signal.SIGCONT)
+        daemon.signal_postgres(signal.SIGCONT)
 
 
 def can_lock(daemon, name="probe/1"):
@@ -106,9 +94,7 @@ def test_postgres_killed_under_load(victim, swarm):
     many = swarm(1)
     many.run(300)
     old = victim.postmaster()
-    for pid in backends(old):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    victim.signal_postgres(signal.SIGKILL)
     many.run(300)
     eventually(lambda: victim.postmaster() not in (None, old))
     eventually(lambda: many.run(20) or can_lock(victim))
@@ -120,7 +106,7 @@ def test_a_backend_killed_under_load_restarts_all_of_them(victim, swarm):
     """One process killed -9: PostgreSQL throws all sessions out and recovers."""
     many = swarm(2)
     many.run(300)
-    os.kill(backends(victim.postmaster())[-1], signal.SIGKILL)
+    os.kill(victim.postgres()[-1], signal.SIGKILL)
     many.run(300)
     eventually(lambda: many.run(20) or can_lock(victim))
     check_truth(victim, many)
