@@ -1,20 +1,35 @@
 -- pglockd.find_requests(instance, resource, request)
 -- Purpose:    after a lost connection: what became of these LOCK requests? The caller holds the lane's
---             session lock, so that the old transaction has ended one way or the other.
+--             session lock, so that the old transaction has ended one way or the other. Grants that
+--             another daemon made meanwhile are accepted: their clients are about to be told.
 -- Returns:    item, status   g it has a lease (number: token), w it waits (number: ticket); the others were
 --                            surely not done
 --             number         see status
--- Tables:     lease, waiter (read)
+-- Tables:     lease (update), waiter, clock (read)
 create or replace function pglockd.find_requests(
     p_instance integer, p_resource text[], p_request bigint[],
     out o_item integer[], out o_status "char"[], out o_number bigint[])
 language sql
 as $$
+    with now as materialized (
+        select pglockd.lease_now() as us
+    ), accepted as (
+        update pglockd.lease l
+           set delivered = true, expires_us = pglockd.lease_end(now.us, l.ttl_ms),
+               check_us = least(l.check_us, pglockd.lease_end(now.us, l.ttl_ms))
+          from now, generate_series(1, cardinality(p_resource)) k
+         where l.resource = p_resource[k] and l.instance_id = p_instance and l.request_id = p_request[k]
+           and not l.delivered
+        returning k, l.token
+    )
     select array_agg(f.k), array_agg(f.status), array_agg(f.number)
-      from (select k, 'g'::"char" as status, l.token as number
+      from (select k, 'g'::"char" as status, token as number from accepted
+            union all
+            select k, 'g', l.token
               from generate_series(1, cardinality(p_resource)) k
               join pglockd.lease l on l.resource = p_resource[k] and l.instance_id = p_instance
                                   and l.request_id = p_request[k]
+             where l.delivered
             union all
             select k, 'w', w.ticket
               from generate_series(1, cardinality(p_resource)) k

@@ -323,10 +323,12 @@ static void on_found_end(void *arg, const struct link_outcome *outcome)
     list_splice(&asked, &lane->in_doubt);
     while (!list_empty(&asked)) {
         struct op *op = list_first(&asked, struct op, link);
-        if (op->status != OP_UNKNOWN)
-            finish(op, op->status);
-        else
+        if (op->status == OP_UNKNOWN) {
             requeue(lane, op);
+            continue;
+        }
+        op->was_unknown = true;
+        finish(op, op->status);
     }
 }
 

@@ -397,6 +397,8 @@ static void on_acquired(struct op *op)
         granted(call, op->number, op->sent_us);
         break;
     case OP_DONE:
+        if (op->was_unknown)
+            remember_found(call);
         granted(call, op->number, op->sent_us);
         break;
     case OP_WAITS:
