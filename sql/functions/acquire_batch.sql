@@ -12,7 +12,8 @@
 --             status    g granted (number: token)      w waits (number: ticket)
 --                       b busy                         q busy: quiet period, nothing is granted
 --                       r the guard is held elsewhere: nothing was done, ask again (only where it may
---                         not wait, or has an id, which can be looked for under the guard alone)
+--                         not wait, or has an id, which can be looked for under the guard alone), or
+--                         the row that its id found is locked
 --                       a the same id again: granted before (number: token)
 --                       m the same id with other arguments
 --             number    see status

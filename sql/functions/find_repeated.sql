@@ -3,7 +3,8 @@
 --             renewed and now belongs to the asking connection, or its place in the queue, which the
 --             asking request takes over.
 -- Returns:    status null when there is nothing; else a (number: token), w (number: ticket), b (it waits, and this
---             request does not want to) or m (the same id was used with another resource or mode).
+--             request does not want to), m (the same id was used with another resource or mode) or r
+--             (somebody's transaction keeps the row locked: nothing was done, ask again).
 -- Tables:     lease, waiter (update), clock (read)
 create or replace function pglockd.find_repeated(
     p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint,
@@ -29,11 +30,16 @@ begin
            set instance_id = p_instance, conn_id = p_conn, request_id = p_request, delivered = true,
                ttl_ms = p_ttl_ms, expires_us = pglockd.lease_end(v_now_us, p_ttl_ms),
                check_us = least(l.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
-         where l.resource = r.resource and l.token = r.token
+         where l.ctid = (select x.ctid from pglockd.lease x
+                          where x.resource = r.resource and x.token = r.token
+                            for update skip locked)
         returning l.token into v_token;
         if found then
             o_status := 'a';
             o_number := v_token;
+            return;
+        elsif exists (select from pglockd.lease l where l.resource = r.resource and l.token = r.token) then
+            o_status := 'r';
             return;
         end if;
     end loop;
@@ -52,10 +58,15 @@ begin
         update pglockd.waiter q
            set instance_id = p_instance, conn_id = p_conn, request_id = p_request, ttl_ms = p_ttl_ms,
                absent_until_us = null, early_resource = q.resource
-         where q.resource = r.resource and q.ticket = r.ticket;
+         where q.ctid = (select x.ctid from pglockd.waiter x
+                          where x.resource = r.resource and x.ticket = r.ticket
+                            for update skip locked);
         if found then
             o_status := 'w';
             o_number := r.ticket;
+            return;
+        elsif exists (select from pglockd.waiter q where q.resource = r.resource and q.ticket = r.ticket) then
+            o_status := 'r';
             return;
         end if;
     end loop;
