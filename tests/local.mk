@@ -105,12 +105,15 @@ EXTRA_DIST += \
     tests/integration/test_cli.py \
     tests/integration/test_faults.py \
     tests/integration/test_isolation.py \
+    tests/integration/test_lost_replies.py \
     tests/integration/test_property.py \
     tests/integration/test_protocol.py \
+    tests/integration/test_queue_order.py \
     tests/integration/test_run.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \
     tests/sql/test_functions.py \
+    tests/sql/test_locked_rows.py \
     tests/sql/test_roles.py
 
 # --- what was installed -------------------------------------------------------------------------
