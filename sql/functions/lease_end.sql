@@ -1,7 +1,7 @@
 -- pglockd.lease_end(now_us, ttl_ms)
 -- Purpose:    when a lease of this TTL may be removed: its TTL and 750 ms of slack later. The slack is what
 --             the lease clock can be wrong in the worst case over any time: 500 ms that a reading may run
---             ahead of the ticks, and the 250 ms between two of them.
+--             ahead of the ticks, and the 250 ms that one of them credits at most.
 -- Parameters: now_us   reading of the lease clock at the decision
 -- Returns:    reading of the lease clock, in microseconds.
 create or replace function pglockd.lease_end(p_now_us bigint, p_ttl_ms bigint)

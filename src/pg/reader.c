@@ -22,6 +22,7 @@ static const struct link_statement statements[ASK_QUESTIONS] = {
     [ASK_WAITING] = {"waiting", "select * from pglockd.waiting($1, $2)", false},
     [ASK_LOST] = {"lost", "select * from pglockd.explain_lost($1, $2)", false},
     [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5)", false},
+    [ASK_GAUGES] = {"gauges", "select * from pglockd.gauges()", false},
 };
 
 struct reader {

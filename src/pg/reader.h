@@ -20,6 +20,7 @@ enum reader_question {
     ASK_LOST,    /* resource, token -> reason, lost_ms, detail, held_by */
     ASK_LIST,    /* prefix, owner, after_resource, after_token, max -> as ASK_HOLDERS from
                     resource, token ... to conn_id, granted_at */
+    ASK_GAUGES,  /* -> locks_held, waiters, oldest_wait_us */
     ASK_QUESTIONS
 };
 

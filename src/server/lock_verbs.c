@@ -27,6 +27,8 @@ static const struct {
                              "this id was used with another resource or mode"},
     [OUTCOME_TOO_MANY] = {STATUS_ERR, "too_many_waiters",
                           "too many requests wait in this daemon, try again later"},
+    [OUTCOME_DRAINING] = {STATUS_ERR, "unavailable",
+                          "the daemon is stopping; nothing was done, ask another one"},
     [OUTCOME_UNAVAILABLE] = {STATUS_ERR, "unavailable",
                              "the database could not be asked in time; nothing was done"},
     [OUTCOME_UNKNOWN] = {STATUS_ERR, "outcome_unknown",

@@ -28,6 +28,7 @@ enum outcome {
     OUTCOME_SUPERSEDED,  /* another request with the same id took the place over */
     OUTCOME_ID_MISMATCH, /* the id was used with other arguments */
     OUTCOME_TOO_MANY,    /* the bound on waiters is reached */
+    OUTCOME_DRAINING,    /* surely not done: the daemon is stopping */
     OUTCOME_UNAVAILABLE, /* surely not done */
     OUTCOME_UNKNOWN,     /* done or not: asking again could not tell */
     OUTCOME_INTERNAL,    /* the database refused it: a fault of pglockd or its schema */

@@ -19,10 +19,12 @@
 
 enum {
     TICK_MS = 250,
+    GAUGES_EVERY = 40,      /* ticks between counts for the metrics */
     LOOK_EVERY = 4,         /* ticks between looks for waiters that everybody forgot */
     ELECTION_EVERY = 4,     /* ticks between tries to become the janitor */
     SWEEP_LEASES_MAX = 500, /* looked at in one sweep */
-    CREDIT_MAX_US = 500000, /* the same as in pglockd.lease_reading() */
+    GAUGES_TIMEOUT_MS = 5000,
+    CREDIT_MAX_US = 1000 * TICK_MS, /* the part of a tick in the slack of pglockd.lease_end() */
 };
 
 struct janitor {
@@ -38,6 +40,8 @@ struct janitor {
     bool more;        /* the last sweep left something */
     struct buf wakes; /* int32_t: daemons to wake when the sweep is committed */
     struct link_params params;
+    bool asking;
+    struct ask gauges;
 };
 
 static const char session_sql[] =
@@ -154,6 +158,42 @@ static void sweep(struct janitor *j)
     link_send(j->link, on_swept, on_swept_end, j);
 }
 
+/* --- gauges of the shared state: shown by the janitor's daemon only, so that a sum is right --- */
+
+static void on_gauges(struct ask *a, int question, const struct link_rows *rows)
+{
+    const struct janitor *j = container_of(a, struct janitor, gauges);
+    (void)question;
+    if (!j->leads)
+        return;
+    metric_set(M_LOCKS_HELD, link_int(rows, 0, 0));
+    metric_set(M_WAITERS, link_int(rows, 0, 1));
+    metric_set(M_OLDEST_WAIT, link_int(rows, 0, 2));
+}
+
+static void on_gauges_done(struct ask *a, bool ok)
+{
+    struct janitor *j = container_of(a, struct janitor, gauges);
+    (void)ok;
+    j->asking = false;
+}
+
+/* Over the reader: counting a million leases must not hold up a tick. */
+static void ask_gauges(struct janitor *j)
+{
+    j->gauges = (struct ask){
+        .questions = 1, .question = {ASK_GAUGES}, .rows = on_gauges, .done = on_gauges_done};
+    j->asking = true;
+    reader_ask(j->s->reader, &j->gauges, GAUGES_TIMEOUT_MS);
+}
+
+static void hide_gauges(void)
+{
+    metric_set_absent(M_LOCKS_HELD);
+    metric_set_absent(M_WAITERS);
+    metric_set_absent(M_OLDEST_WAIT);
+}
+
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct janitor *j = w->data;
@@ -173,6 +213,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
         tick(j);
     if (!j->sweeping)
         sweep(j);
+    if (!j->asking && j->turns % GAUGES_EVERY == 0)
+        ask_gauges(j);
 }
 
 static void on_up(void *arg)
@@ -188,6 +230,7 @@ static void on_down(void *arg)
         log_warn("janitor_lost", "instance=%d", (int)j->s->instance);
     j->leads = false;
     metric_set(M_JANITOR_LEADER, 0);
+    hide_gauges();
 }
 
 struct janitor *janitor_create(struct service *s)

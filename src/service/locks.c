@@ -35,6 +35,7 @@ static const char *const outcome_names[OUTCOMES] = {
     [OUTCOME_SUPERSEDED] = "superseded",
     [OUTCOME_ID_MISMATCH] = "id_mismatch",
     [OUTCOME_TOO_MANY] = "too_many_waiters",
+    [OUTCOME_DRAINING] = "draining",
     [OUTCOME_UNAVAILABLE] = "unavailable",
     [OUTCOME_UNKNOWN] = "outcome_unknown",
     [OUTCOME_INTERNAL] = "internal",
@@ -204,7 +205,7 @@ static enum outcome outcome_of_end(const struct call *call)
     case END_TIMEOUT:
         return OUTCOME_TIMEOUT;
     case END_DRAIN:
-        return OUTCOME_UNAVAILABLE;
+        return OUTCOME_DRAINING;
     default:
         return OUTCOME_CANCELLED;
     }
@@ -384,7 +385,7 @@ static enum outcome outcome_of_busy(const struct call *call)
 {
     if (call->wait_ms == 0)
         return OUTCOME_BUSY;
-    return call->service->draining ? OUTCOME_UNAVAILABLE : OUTCOME_TOO_MANY;
+    return call->service->draining ? OUTCOME_DRAINING : OUTCOME_TOO_MANY;
 }
 
 static void on_acquired(struct op *op)
