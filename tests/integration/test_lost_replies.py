@@ -174,7 +174,7 @@ def test_locks_that_come_in_while_the_daemon_stops(client, connect, peer, sql, r
 
 @pytest.fixture
 def repeated_in_flight(client, sql, resource):
-    """A lease that was taken with an id, asked for again in a batch that has reached the server and is kept there.
+    """A lease taken with an id, and asked for again in a batch that the server has and cannot carry out.
 
     The token, and what lets the batch go on.
     """
