@@ -141,6 +141,10 @@ class Swarm:
         client.cancelled = False
 
         def answered(reply):
+            if reply.code == "outcome_unknown" and self.faulty:
+                request.left = True
+                self.ask_lock(client)  # by its id it finds what it got
+                return
             client.waiting = None
             request.end, request.status, request.code = time.monotonic(), reply.status, reply.code
             if reply.status == "OK":
@@ -173,6 +177,7 @@ class Swarm:
             request.release_status = reply.status
             if reply.status == "ERR":
                 self.refused(reply)
+                self.ask_unlock(client, request, again or reply.code == "outcome_unknown")
             elif reply.status != "OK" and not again:
                 self.surprises.append((reply, request))
         client.send(f"UNLOCK {request.resource} token={request.token}", answered)
