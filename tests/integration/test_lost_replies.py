@@ -48,7 +48,7 @@ def lost_place(client, connect, behind, sql, resource):
     return token, waiter, cursor
 
 
-def test_a_place_whose_answer_was_lost_is_served_once(client, behind, lost_place, resource):
+def test_a_place_whose_answer_was_lost_is_served_once(client, connect, behind, lost_place, resource):
     """Race: the batch that queued a request is committed, its answer is lost. Only leases were looked
     for afterwards, so the request was sent again: two rows for one client, the second grant to nobody.
 
@@ -58,6 +58,7 @@ def test_a_place_whose_answer_was_lost_is_served_once(client, behind, lost_place
     token, waiter, cursor = lost_place
     ticket = waiters(cursor, resource)
     behind[1].cut()
+    connect(behind[0]).lock(f"{resource}/back")  # its patience is longer than the outage
     waiter.nothing_comes()
     client.ask_ok(f"RENEW {resource} token={token}")
     assert waiters(cursor, resource) == ticket
@@ -208,13 +209,16 @@ def test_cancel_of_a_repeated_lock_leaves_the_lease(client, repeated_in_flight, 
 
 def test_a_client_that_goes_while_it_repeats_a_lock_leaves_the_lease(
         client, connect, repeated_in_flight, resource):
-    """The same with a connection that is lost: its client may come back, with its token."""
+    """The same with a connection that is lost: its client may come back, with its token. Nor is the TTL
+    cut to requeue_grace, as that of a grant would be which its client has not seen yet.
+    """
     token, let_go = repeated_in_flight
     client.reset()
     let_go()
     other = connect()
-    other.ask_ok("PING")
-    other.ask_ok(f"LOCK {resource}/behind")  # a batch later
+    for i in range(3):  # batches later
+        other.lock(f"{resource}/{i}")
+    assert other.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] > 60000
     other.ask_ok(f"RENEW {resource} token={token}")
 
 
