@@ -141,9 +141,12 @@ class Swarm:
         client.cancelled = False
 
         def answered(reply):
-            if reply.code == "outcome_unknown" and self.faulty:
+            # By its id a repeated LOCK finds what it got. Its place may have been taken by what the
+            # daemon read last of the connection before.
+            overtaken = reply.code == "cancelled" and request.left and not client.cancelled
+            if overtaken or reply.code == "outcome_unknown" and self.faulty:
                 request.left = True
-                self.ask_lock(client)  # by its id it finds what it got
+                self.ask_lock(client)
                 return
             client.waiting = None
             request.end, request.status, request.code = time.monotonic(), reply.status, reply.code

@@ -485,12 +485,12 @@ def test_a_client_that_never_reads(daemon, connect, resource):
 
 
 def test_a_huge_pipeline_is_served_in_bounded_memory(daemon, connect, resource):
-    """100,000 requests sent before a reply is read: reading pauses instead of queueing them."""
+    """Thousands of requests sent as fast as they are taken: reading pauses instead of queueing them."""
     client, good = connect(), connect()
     client.socket.setblocking(False)
     line = f"CHECK {resource} token=1\n".encode()
-    data, sent, replies = line * 20000, 0, 0
-    while replies < 20000:
+    data, sent, replies = line * 6000, 0, 0
+    while replies < 6000:
         if sent < len(data):
             with contextlib.suppress(BlockingIOError):
                 sent += client.socket.send(data[sent:sent + 65536])
