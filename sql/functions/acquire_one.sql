@@ -2,7 +2,8 @@
 -- Purpose:    decides one LOCK request whose guard the caller holds: a lease, a place in the queue, or
 --             neither. This is the rule; the set-based statement in pglockd.acquire_batch() is a short cut
 --             for the part of it that meets neither lease nor waiter.
---             A request is granted when no lease and no waiter of its resource conflicts with it. What
+--             A request is granted when no lease and no waiter of its resource conflicts with it; waiters
+--             that pglockd.promote() passes over do not count. What
 --             has expired is removed first, and the queue is served before the request.
 -- Parameters: now_us   reading of the lease clock
 --             else as one element of pglockd.acquire_batch()
@@ -39,7 +40,11 @@ begin
 
     if (v_held is null or v_held = 'shared' and not p_exclusive)
        and not exists (select from pglockd.waiter w
-                        where w.resource = p_resource and w.absent_until_us is null) then
+                        where w.resource = p_resource and w.absent_until_us is null
+                          and (w.instance_id = p_instance
+                               or exists (select from pglockd.instance d
+                                           where d.instance_id = w.instance_id
+                                             and d.heartbeat_us >= p_now_us - 3000000))) then
         v_expires_us := pglockd.lease_end(p_now_us, p_ttl_ms);
         o_number := nextval('pglockd.token_seq');
         o_status := 'g';

@@ -20,16 +20,13 @@ as $$
           from now, generate_series(1, cardinality(p_resource)) k
          where l.resource = p_resource[k] and l.instance_id = p_instance and l.request_id = p_request[k]
            and not l.delivered
-        returning k, l.token
+        returning l.token
     )
     select array_agg(f.k), array_agg(f.status), array_agg(f.number)
-      from (select k, 'g'::"char" as status, token as number from accepted
-            union all
-            select k, 'g', l.token
+      from (select k, 'g'::"char" as status, l.token as number
               from generate_series(1, cardinality(p_resource)) k
               join pglockd.lease l on l.resource = p_resource[k] and l.instance_id = p_instance
                                   and l.request_id = p_request[k]
-             where l.delivered
             union all
             select k, 'w', w.ticket
               from generate_series(1, cardinality(p_resource)) k

@@ -42,10 +42,14 @@ begin
             return;
         end if;
         if v_now_us is null then
-            select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at), c.quiet_until_us,
+            select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at),
+                   case when exists (select from pglockd.queue_epoch) then c.quiet_until_us end,
                    (select l.mode from pglockd.lease l where l.resource = p_resource limit 1)
               into v_now_us, v_quiet_us, v_held
               from pglockd.clock c where c.one;
+            if v_quiet_us is null then
+                v_quiet_us := pglockd.open_queue_epoch();
+            end if;
         end if;
         if v_held = 'exclusive' or v_held is not null and w.mode = 'exclusive' then
             return;
@@ -58,6 +62,9 @@ begin
         if v_own is not true and not exists (select from pglockd.instance d
                                               where d.instance_id = w.instance_id
                                                 and d.heartbeat_us >= v_now_us - 3000000) then
+            -- It may come back: releases must find it below the floors of those served before it.
+            update pglockd.waiter q set early_resource = p_resource
+             where q.resource = p_resource and q.ticket = w.ticket and q.early_resource is null;
             continue;
         end if;
         delete from pglockd.waiter q where q.resource = p_resource and q.ticket = w.ticket;

@@ -20,7 +20,7 @@ create or replace function pglockd.release_batch(
 language plpgsql
 as $$
 declare
-    v_count constant integer := cardinality(p_resource);
+    v_count constant integer := coalesce(cardinality(p_resource), 0);
     v_missed text[];
     v_granted_at timestamptz;
     v_one_floor bigint;
@@ -36,6 +36,7 @@ begin
                    filter (where not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[k])))
           into v_missed
           from generate_series(1, v_count) k;
+        -- By place (ctid): a row that moved meanwhile, by a renewal, is missed and answered r.
         -- A statement of its own: under the guards it sees every waiter that may count on this release.
         with due as materialized (
             select k, l.ctid as place
@@ -49,7 +50,7 @@ begin
             returning due.k, l.resource, l.granted_at, l.queue_floor,
                       exists (select from pglockd.waiter w
                                where w.resource = l.resource and w.ticket > l.queue_floor)
-                      or exists (select from pglockd.waiter w where w.early_resource = l.resource)
+                      or (select exists (select from pglockd.waiter w where w.early_resource is not null))
                       or l.resource = any (v_missed) as waited
         )
         select array_agg(g.k), array_agg('g'::"char"),
@@ -61,13 +62,13 @@ begin
         -- The same, one by one: for a few, simple statements cost less than one of sets. Here the guard
         -- is taken after the deletion, by hand_over(), and whether somebody waits is looked at after it.
         for i in 1 .. v_count loop
-            delete from pglockd.lease l
-             where l.ctid = (select x.ctid from pglockd.lease x
-                              where x.resource = p_resource[i] and x.token = p_token[i]
-                                and (x.identity = '' or coalesce(p_identity[i], '') in ('', x.identity))
-                                for update skip locked)
-            returning l.granted_at, l.queue_floor into v_granted_at, v_one_floor;
+            select l.granted_at, l.queue_floor into v_granted_at, v_one_floor
+              from pglockd.lease l
+             where l.resource = p_resource[i] and l.token = p_token[i]
+               and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
+               for update skip locked;
             if v_granted_at is not null then
+                delete from pglockd.lease l where l.resource = p_resource[i] and l.token = p_token[i];
                 o_item := o_item || i;
                 o_status := o_status || 'g'::"char";
                 o_number := o_number
@@ -85,7 +86,7 @@ begin
         o_wake := v_done.o_wake;
         o_pending := v_done.o_pending;
     end if;
-    if o_item is null or cardinality(o_item) < v_count then
+    if coalesce(cardinality(o_item), 0) < v_count then
         v_done := pglockd.explain_missing(p_resource, p_token, p_identity, o_item);
         o_item := o_item || v_done.o_item;
         o_status := o_status || v_done.o_status;

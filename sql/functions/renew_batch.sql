@@ -11,12 +11,12 @@ create or replace function pglockd.renew_batch(
 language plpgsql
 as $$
 declare
-    v_count constant integer := cardinality(p_resource);
+    v_count constant integer := coalesce(cardinality(p_resource), 0);
     v_now_us constant bigint := pglockd.lease_now();
     v_done record;
 begin
     with due as materialized (
-        select k, l.ctid as place, coalesce(p_ttl_ms[k], l.ttl_ms) as ttl_ms
+        select k, l.resource, l.token, coalesce(p_ttl_ms[k], l.ttl_ms) as ttl_ms
           from generate_series(1, v_count) k
           join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
          where l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity)
@@ -27,11 +27,11 @@ begin
                check_us = least(l.check_us, pglockd.lease_end(v_now_us, due.ttl_ms)),
                ttl_ms = due.ttl_ms
           from due
-         where l.ctid = due.place
+         where l.resource = due.resource and l.token = due.token
         returning due.k, l.ttl_ms
     )
     select array_agg(r.k), array_agg('g'::"char"), array_agg(r.ttl_ms) into o_item, o_status, o_number from renewed r;
-    if o_item is null or cardinality(o_item) < v_count then
+    if coalesce(cardinality(o_item), 0) < v_count then
         v_done := pglockd.explain_missing(p_resource, p_token, p_identity, o_item);
         o_item := o_item || v_done.o_item;
         o_status := o_status || v_done.o_status;

@@ -14,39 +14,41 @@ create or replace function pglockd.resync_waiters(
 language plpgsql
 as $$
 declare
-    v_token bigint;
-    v_waits boolean;
+    v_grant record;
 begin
     if not exists (select from pglockd.queue_epoch) then
         perform pglockd.open_queue_epoch();
     end if;
     for i in 1 .. cardinality(p_resource) loop
-        insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, early_resource, instance_id, mode,
-                                    scope, resource, owner, identity, note, idempotency_key)
-        values (p_ticket[i], p_request[i], p_conn[i], p_ttl_ms[i], clock_timestamp(), p_resource[i], p_instance,
-                case when p_exclusive[i] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
-                p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i])
-            on conflict (resource, ticket) do update
-            set absent_until_us = null, early_resource = excluded.early_resource
-          where waiter.request_id = excluded.request_id and waiter.instance_id = excluded.instance_id;
-        v_waits := found;
+        if not exists (select from pglockd.waiter w where w.resource = p_resource[i] and w.ticket = p_ticket[i]) then
+            insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, early_resource, instance_id,
+                                        mode, scope, resource, owner, identity, note, idempotency_key)
+            values (p_ticket[i], p_request[i], p_conn[i], p_ttl_ms[i], clock_timestamp(), p_resource[i], p_instance,
+                    case when p_exclusive[i] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
+                    p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i])
+                on conflict (resource, ticket) do nothing;
+        end if;
+        -- A row that somebody keeps locked is left as it is; the next heartbeat asks again.
+        update pglockd.waiter w set absent_until_us = null, early_resource = w.resource
+         where (w.resource, w.ticket) in (select x.resource, x.ticket from pglockd.waiter x
+                                           where x.resource = p_resource[i] and x.ticket = p_ticket[i]
+                                             and x.instance_id = p_instance and x.request_id = p_request[i]
+                                             for update skip locked);
         -- After the insert: who promoted the waiter meanwhile has deleted its row before.
-        v_token := null;
-        update pglockd.lease l
-           set delivered = true, expires_us = pglockd.lease_end(pglockd.lease_now(), l.ttl_ms),
-               check_us = least(l.check_us, pglockd.lease_end(pglockd.lease_now(), l.ttl_ms))
-         where l.resource = p_resource[i] and l.instance_id = p_instance and l.request_id = p_request[i]
-        returning l.token into v_token;
+        v_grant := pglockd.accept_grant(p_instance, p_resource[i], p_request[i]);
         o_item := o_item || i;
-        o_number := o_number || v_token;
-        if v_token is not null then
+        o_number := o_number || v_grant.o_number;
+        if v_grant.o_status = 'a' then
             delete from pglockd.waiter w
              where w.resource = p_resource[i] and w.ticket = p_ticket[i]
                and w.instance_id = p_instance and w.request_id = p_request[i];
             o_status := o_status || 'a'::"char";
             continue;
         end if;
-        o_status := o_status || case when v_waits then 'w' else 'l' end::"char";
+        o_status := o_status || case when v_grant.o_status = 'r' or exists (
+                select from pglockd.waiter w
+                 where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+                   and w.instance_id = p_instance and w.request_id = p_request[i]) then 'w' else 'l' end::"char";
         if not p_resource[i] = any (coalesce(o_pending, '{}')) then
             o_pending := o_pending || p_resource[i];
         end if;

@@ -9,6 +9,7 @@
 --             status     g gone from the queue      k kept for its client
 --                        a already granted (number: token; now delivered, with its full TTL)
 --                        l neither: it is not in the queue any more
+--                        r somebody's transaction keeps the row locked: nothing was done, ask again
 --             number     see status
 --             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
 -- Tables:     waiter (delete, update), lease (update), clock (read)
@@ -21,34 +22,40 @@ as $$
 declare
     v_now_us constant bigint := pglockd.lease_now();
     v_freed text[];
-    v_token bigint;
+    v_found bigint;
+    v_grant record;
     i integer;
 begin
     -- In one order everywhere, so that two withdrawals never wait for each other.
     for i in select k from generate_series(1, cardinality(p_resource)) k order by p_resource[k], p_ticket[k] loop
         o_item := o_item || i;
-        v_token := null;
-        if p_keep_ms[i] is null then
-            delete from pglockd.waiter w
-             where w.resource = p_resource[i] and w.ticket = p_ticket[i]
-               and w.instance_id = p_instance and w.request_id = p_request[i];
+        v_found := null;
+        select w.ticket into v_found
+          from pglockd.waiter w
+         where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+           and w.instance_id = p_instance and w.request_id = p_request[i]
+           for update skip locked;
+        if v_found is null and exists (select from pglockd.waiter w
+                                        where w.resource = p_resource[i] and w.ticket = p_ticket[i]
+                                          and w.instance_id = p_instance and w.request_id = p_request[i]) then
+            o_status := o_status || 'r'::"char";
+            o_number := o_number || null::bigint;
+        elsif v_found is null then
+            v_grant := pglockd.accept_grant(p_instance, p_resource[i], p_request[i]);
+            o_status := o_status || v_grant.o_status;
+            o_number := o_number || v_grant.o_number;
+        elsif p_keep_ms[i] is null then
+            delete from pglockd.waiter w where w.resource = p_resource[i] and w.ticket = p_ticket[i];
+            v_freed := v_freed || p_resource[i];
+            o_status := o_status || 'g'::"char";
+            o_number := o_number || null::bigint;
         else
             update pglockd.waiter w set absent_until_us = v_now_us + 1000 * p_keep_ms[i]
-             where w.resource = p_resource[i] and w.ticket = p_ticket[i]
-               and w.instance_id = p_instance and w.request_id = p_request[i];
-        end if;
-        if found then
+             where w.resource = p_resource[i] and w.ticket = p_ticket[i];
             v_freed := v_freed || p_resource[i];
-            o_status := o_status || case when p_keep_ms[i] is null then 'g' else 'k' end::"char";
-        else
-            update pglockd.lease l
-               set delivered = true, expires_us = pglockd.lease_end(v_now_us, l.ttl_ms),
-                   check_us = least(l.check_us, pglockd.lease_end(v_now_us, l.ttl_ms))
-             where l.resource = p_resource[i] and l.instance_id = p_instance and l.request_id = p_request[i]
-            returning l.token into v_token;
-            o_status := o_status || case when found then 'a' else 'l' end::"char";
+            o_status := o_status || 'k'::"char";
+            o_number := o_number || null::bigint;
         end if;
-        o_number := o_number || v_token;
     end loop;
     if v_freed is not null then
         select h.o_request, h.o_resource, h.o_token, h.o_wake, h.o_pending

@@ -18,6 +18,7 @@ enum {
      */
     GUARDS_MAX = 512,
     OLD_SESSION_RETRY_MS = 50, /* between looks whether the lane's old session has ended */
+    LAZY_MS = 1,               /* what a lazy operation waits at most for others */
     PAUSE_MS = 100,            /* after a batch that the server could not serve */
 };
 
@@ -47,6 +48,8 @@ struct lane {
     struct link_params params;
     ev_idle end_of_turn; /* never started: fed when something is submitted */
     ev_timer pause;
+    ev_timer lazy;
+    bool has_eager; /* something queued may not wait for others */
     char label[16];
 };
 
@@ -83,6 +86,7 @@ static void requeue(struct lane *lane, struct op *op)
 {
     list_remove(&op->link);
     op->place = OP_QUEUED;
+    lane->has_eager = true;
     list_append(&lane->queue, &op->link);
     lane->queued++;
 }
@@ -92,6 +96,7 @@ static void put_back(struct lane *lane)
     for (int k = 0; k < OP_KINDS; k++)
         list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->place = OP_QUEUED;
     lane->queued += lane->batch.count;
+    lane->has_eager = true;
     batch_return(&lane->batch, &lane->queue);
 }
 
@@ -172,10 +177,13 @@ static void unreplicated(struct lane *lane)
     metric_add1(M_BATCHES, BATCH_LOST, 1);
     log_warn("batch_not_replicated", "lane=%d requests=%zu", lane->o.number, lane->batch.count);
     for (int k = 0; k < OP_KINDS; k++)
-        list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->status =
-            OP_UNKNOWN;
+        list_for_each(at, &lane->batch.ops[k])
+        {
+            container_of(at, struct op, link)->status = OP_UNKNOWN;
+        }
     finish_all(lane);
-    pump_later(lane);
+    /* Waiters whose grants were in it are found by the resync of a new connection. */
+    link_reset(lane->link, "a commit was not replicated");
 }
 
 static void tell_news(struct lane *lane, int64_t decided_us)
@@ -232,6 +240,8 @@ static void send_batch(struct lane *lane)
     lane->queued -= batch_fill(&lane->batch, &lane->queue);
     /* One order of rows in every batch of every daemon: they never wait for each other in a ring.
      */
+    lane->has_eager = !list_empty(&lane->queue);
+    ev_timer_stop(lane->o.loop, &lane->lazy);
     batch_sort(&lane->batch, OP_RELEASE);
     batch_sort(&lane->batch, OP_RENEW);
     batch_sort(&lane->batch, OP_ACQUIRE);
@@ -257,9 +267,13 @@ static void send_batch(struct lane *lane)
 
 static void pump(struct lane *lane)
 {
-    if (lane->state == LANE_READY && lane->sent_us == 0 && !list_empty(&lane->queue) &&
-        !ev_is_active(&lane->pause))
+    if (lane->state != LANE_READY || lane->sent_us != 0 || list_empty(&lane->queue) ||
+        ev_is_active(&lane->pause))
+        return;
+    if (lane->has_eager)
         send_batch(lane);
+    else if (!ev_is_active(&lane->lazy))
+        ev_timer_again(lane->o.loop, &lane->lazy);
 }
 
 /*
@@ -391,6 +405,15 @@ static void claim(struct lane *lane)
     link_send(lane->link, on_claimed, on_claimed_end, lane);
 }
 
+static void on_lazy_over(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct lane *lane = w->data;
+    (void)revents;
+    ev_timer_stop(loop, w);
+    lane->has_eager = true;
+    pump_later(lane);
+}
+
 static void on_pause_over(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct lane *lane = w->data;
@@ -429,6 +452,8 @@ struct lane *lane_create(const struct lane_options *options)
     snprintf(lane->label, sizeof(lane->label), "lane%d", options->number);
     ev_init(&lane->pause, on_pause_over);
     lane->pause.data = lane;
+    ev_timer_init(&lane->lazy, on_lazy_over, 0., LAZY_MS / 1000.0);
+    lane->lazy.data = lane;
     ev_idle_init(&lane->end_of_turn, on_end_of_turn);
     ev_set_priority(&lane->end_of_turn, EV_MINPRI + 1); /* before replies are sent */
     lane->end_of_turn.data = lane;
@@ -455,6 +480,7 @@ void lane_destroy(struct lane *lane)
         return;
     ev_clear_pending(lane->o.loop, &lane->end_of_turn);
     ev_timer_stop(lane->o.loop, &lane->pause);
+    ev_timer_stop(lane->o.loop, &lane->lazy);
     link_destroy(lane->link);
     link_params_free(&lane->params);
     batch_free(&lane->batch);
@@ -467,6 +493,7 @@ void lane_submit(struct lane *lane, struct op *op)
     op->queued_us = clock_mono_us();
     op->place = OP_QUEUED;
     op->was_unknown = false;
+    lane->has_eager |= !op->lazy;
     list_append(&lane->queue, &op->link);
     lane->queued++;
     pump_later(lane);

@@ -51,7 +51,10 @@ struct lane *lane_create(const struct lane_options *options);
 /* Operations that are not done are forgotten without an answer. */
 void lane_destroy(struct lane *lane);
 
-/* Puts op into the queue; it is sent at the end of this turn of the loop at the earliest. */
+/*
+ * Puts op into the queue; it is sent at the end of this turn of the loop at the earliest. A lazy
+ * one waits for one that is not, but LAZY_MS at most.
+ */
 void lane_submit(struct lane *lane, struct op *op);
 /* Takes a queued operation back, without calling done(). False when it was sent already. */
 bool lane_remove(struct lane *lane, struct op *op);

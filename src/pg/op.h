@@ -51,7 +51,8 @@ struct op {
     enum op_place place;
     bool exclusive;
     bool wait;
-    bool patient;         /* of the daemon itself: lane_expire() leaves it alone */
+    bool lazy;    /* it will only join a queue: it may wait a moment for others to go with */
+    bool patient; /* of the daemon itself: lane_expire() leaves it alone */
     uint32_t batch_order; /* the batch's */
     bool was_unknown;     /* sent before over a connection that was lost */
     struct str resource;

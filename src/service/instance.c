@@ -20,7 +20,8 @@ struct presence {
     ev_idle end_of_turn; /* never started: fed when there is somebody to wake */
     struct buf wakes;    /* int32_t: daemons to notify */
     bool notifying;
-    bool beating; /* a heartbeat or registration is on the way */
+    bool registered; /* once at least */
+    bool beating;    /* a heartbeat or registration is on the way */
     bool listening;
     bool known;   /* the last heartbeat found our row */
     bool missing; /* the last heartbeat found fewer waiters than we have */
@@ -85,6 +86,9 @@ static void on_registered_end(void *arg, const struct link_outcome *outcome)
     p->listening = true;
     log_info("registered", "instance=%" PRId32, p->s->instance);
     service_lanes_start(p->s);
+    if (p->registered) /* it may have been taken for dead meanwhile, and its waiters with it */
+        locks_resync(p->s, -1);
+    p->registered = true;
     service_collect(p->s);
 }
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/xalloc.h"
+#include "service/route.h"
 #include "service/state.h"
 #include "wire/duration.h"
 
@@ -145,6 +146,7 @@ static void submit(struct call *call)
 struct orphan {
     struct op op;
     struct service *service;
+    int64_t token;
     char resource[];
 };
 
@@ -152,6 +154,7 @@ static void orphan_done(struct op *op)
 {
     struct orphan *o = container_of(op, struct orphan, op);
     if (op->status == OP_GUARDED) { /* somebody's transaction keeps the row locked */
+        op->number = o->token;
         service_submit_later(o->service, op);
         return;
     }
@@ -159,39 +162,34 @@ static void orphan_done(struct op *op)
     free(o);
 }
 
-static void submit_orphan(struct service *s, enum op_kind kind, struct str resource, int64_t token,
-                          int64_t ttl_ms)
+static void release_orphan(struct service *s, struct str resource, int64_t token)
 {
     struct orphan *o = xcalloc(1, sizeof(*o) + resource.n + 1);
     memcpy(o->resource, resource.p, resource.n);
     o->service = s;
-    o->op.kind = kind;
+    o->token = token;
+    o->op.kind = OP_RELEASE;
     o->op.patient = true;
     o->op.resource = (struct str){o->resource, resource.n};
     o->op.number = token;
-    o->op.ttl_ms = ttl_ms;
     o->op.done = orphan_done;
     s->chores++;
     service_submit(s, &o->op);
 }
 
-static void release_orphan(struct service *s, struct str resource, int64_t token)
-{
-    submit_orphan(s, OP_RELEASE, resource, token, 0);
-}
-
-/* Its client may come back with its id, for as long as a waiter's place is kept. */
-static void shorten_orphan(struct service *s, struct str resource, int64_t token)
-{
-    submit_orphan(s, OP_RENEW, resource, token, s->o.settings->requeue_grace_ms);
-}
-
 /* --- grants --- */
+
+/* How many calls wait for the resource; others with its hash count, too. */
+static uint32_t *crowd(const struct call *call)
+{
+    return &call->service->crowds[route_hash(call->op.resource) % CROWDS];
+}
 
 static void stop_waiting(struct call *call)
 {
     struct service *s = call->service;
     s->waiting--;
+    --*crowd(call);
     list_remove(&call->at);
     if (s->waiting < s->waiting_low)
         s->waiting_low = s->waiting;
@@ -212,19 +210,15 @@ static enum outcome outcome_of_end(const struct call *call)
 }
 
 /*
- * The call has a lease. It is given back when nobody takes it, but kept for requeue_grace when the
- * request had an id and its client may ask again, and left alone when it was there before.
+ * The call has a lease. It is given back when nobody takes it, but not when the request had an id,
+ * so that its client may ask again until the TTL is over, nor when the lease was there before.
  */
 static void granted(struct call *call, int64_t token, int64_t decided_us)
 {
     bool refused = call->end == END_CANCEL || call->end == END_DRAIN;
     bool comes_back = call->op.id.p != NULL && (nobody_waits(call) || call->end == END_DRAIN);
-    if ((refused || nobody_waits(call)) && !call->repeated) {
-        if (!comes_back)
-            release_orphan(call->service, call->op.resource, token);
-        else if (call->op.ttl_ms > call->service->o.settings->requeue_grace_ms)
-            shorten_orphan(call->service, call->op.resource, token);
-    }
+    if ((refused || nobody_waits(call)) && !comes_back && !call->repeated)
+        release_orphan(call->service, call->op.resource, token);
     if (refused) {
         answer(call, outcome_of_end(call));
         return;
@@ -281,12 +275,22 @@ static void on_withdrawn(struct op *op)
     call->service->submitted--;
     if (call->granted != 0) {
         granted(call, call->granted, call->granted_us);
+    } else if (op->status == OP_GUARDED) { /* somebody's transaction keeps the row locked */
+        list_append(&call->service->paused, &call->at);
+        service_look(call->service);
     } else if (op->status == OP_AGAIN) {
         remember_found(call);
         granted(call, op->number, op->sent_us);
     } else {
         answer(call, outcome_of_end(call));
     }
+}
+
+static void submit_withdrawal(struct call *call)
+{
+    call->op.number = call->ticket;
+    call->service->submitted++;
+    service_submit(call->service, &call->op);
 }
 
 static void withdraw(struct call *call, enum call_end end)
@@ -301,12 +305,11 @@ static void withdraw(struct call *call, enum call_end end)
         stop_waiting(call);
     call->state = CALL_WITHDRAWING;
     call->op.kind = OP_WITHDRAW;
-    call->op.number = call->ticket;
+    call->op.lazy = false;
     call->op.keep_ms = keep ? s->o.settings->requeue_grace_ms : OP_KEEP_NONE;
     call->op.patient = true; /* until it is done, a grant may still come */
     call->op.done = on_withdrawn;
-    s->submitted++;
-    service_submit(s, &call->op);
+    submit_withdrawal(call);
 }
 
 /* Ends a wait unless its operation is on the way: then what comes back ends it. */
@@ -340,6 +343,7 @@ static void start_waiting(struct call *call)
     list_append(&s->waiters, &call->at);
     call->waiting_since_us = clock_mono_us();
     s->waiting++;
+    ++*crowd(call);
     if (call->wait_ms != DURATION_INF) {
         int64_t left_us = call->received_us + 1000 * call->wait_ms - call->waiting_since_us;
         ev_timer_set(&call->timer, left_us > 0 ? (double)left_us / 1e6 : 0., 0.);
@@ -368,7 +372,9 @@ static int64_t patience_ms(const struct call *call)
 static void guarded(struct call *call)
 {
     int64_t tried_ms = (clock_mono_us() - call->received_us) / 1000;
-    if (tried_ms < patience_ms(call) && !nobody_waits(call) && call->end == END_NONE) {
+    /* An UNLOCK is carried out for a client that is gone, too. */
+    bool wanted = !nobody_waits(call) || call->op.kind == OP_RELEASE;
+    if (tried_ms < patience_ms(call) && wanted && call->end == END_NONE) {
         call->state = CALL_PAUSED;
         list_append(&call->service->paused, &call->at);
         service_look(call->service);
@@ -436,6 +442,8 @@ void locks_acquire(struct call *call)
     struct service *s = call->service;
     call->op.wait =
         call->wait_ms > 0 && !s->draining && s->waiting < (int64_t)s->o.settings->max_waiters;
+    /* Behind others that wait it will wait, too: nobody is served sooner if it hurries. */
+    call->op.lazy = call->op.wait && *crowd(call) > 0;
     call->op.done = on_acquired;
     submit(call);
 }
@@ -570,6 +578,7 @@ static void resync(struct call *call)
     if (call->state != CALL_WAITING || call->op.place != OP_IDLE)
         return;
     call->op.kind = OP_RESYNC;
+    call->op.lazy = false;
     call->op.number = call->ticket;
     call->op.patient = true;
     call->op.done = on_resynced;
@@ -617,6 +626,9 @@ void locks_look(struct service *s, int64_t now_us)
     while (!list_empty(&again)) {
         struct call *call = list_first(&again, struct call, at);
         list_remove(&call->at);
-        submit(call);
+        if (call->state == CALL_WITHDRAWING)
+            submit_withdrawal(call);
+        else
+            submit(call);
     }
 }

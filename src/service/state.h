@@ -16,6 +16,7 @@ enum {
     LATER_MAX = 10000,     /* resources remembered; the janitor finds what is forgotten */
     PENDING_LOOKS_MAX = 256,
     FOUND_MAX = 256,
+    CROWDS = 1 << 14,
 };
 
 struct presence; /* instance.c: registration, heartbeat, notifications */
@@ -39,6 +40,7 @@ struct service {
     int64_t waiting;           /* calls in the queue */
     int64_t waiting_low;       /* the fewest since the last heartbeat was sent */
     int64_t submitted;         /* calls with a lane */
+    uint32_t crowds[CROWDS];   /* calls that wait, by hash of their resource */
     uint64_t found[FOUND_MAX]; /* ring: requests whose grant was found by asking, not by news */
     size_t found_next;
     bool was_ready;
