@@ -34,7 +34,7 @@ unit_tests = \
     tests/unit/check_settings \
     tests/unit/check_slab \
     tests/unit/check_utf8
-EXTRA_DIST += tests/unit/unit.h
+EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)

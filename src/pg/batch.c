@@ -86,6 +86,8 @@ struct batch_key {
 };
 
 enum key_space { KEY_RESOURCE = 1, KEY_LEASE, KEY_ID, KEY_CONN };
+/* How many LOCKs and how many others are worth a batch of their own. */
+enum { SPLIT_MIN = 8 };
 enum { CONN_BLOCKED = OP_KINDS }; /* an operation of it was skipped: so are all later ones */
 
 void batch_init(struct batch *b, size_t max, size_t guards_max)
@@ -144,7 +146,31 @@ static bool in_order(struct batch *b, const struct op *op, uint64_t conn)
     return op->conn_id == 0 || key->epoch != b->epoch || key->kind <= (uint32_t)op->kind;
 }
 
-static bool try_add(struct batch *b, struct op *op)
+/* LOCKs alone, all but LOCKs, or (when there are few of either) both? */
+enum side { SIDE_BOTH, SIDE_LOCKS, SIDE_OTHERS };
+
+static enum side side_of(const struct op *op)
+{
+    return op->kind == OP_ACQUIRE ? SIDE_LOCKS : SIDE_OTHERS;
+}
+
+/* The side of the oldest goes first, so that none waits for more than one batch. */
+static enum side choose_side(const struct list *queue)
+{
+    size_t locks = 0, others = 0;
+    list_for_each(at, queue)
+    {
+        if (container_of(at, struct op, link)->kind == OP_ACQUIRE)
+            locks++;
+        else
+            others++;
+        if (locks >= SPLIT_MIN && others >= SPLIT_MIN)
+            return side_of(list_first(queue, struct op, link));
+    }
+    return SIDE_BOTH;
+}
+
+static bool try_add(struct batch *b, struct op *op, enum side side)
 {
     uint64_t conn = hash_key(KEY_CONN, (struct str){0}, op->conn_id);
     uint64_t resource = hash_key(KEY_RESOURCE, op->resource, 0);
@@ -153,7 +179,8 @@ static bool try_add(struct batch *b, struct op *op)
     uint64_t id = op->kind == OP_ACQUIRE && op->id.p ? hash_key(KEY_ID, op->id, 0) : 0;
     bool new_guard = !has_key(b, resource);
 
-    if (!in_order(b, op, conn) || (by_token && has_key(b, lease)) || (id && has_key(b, id)) ||
+    if ((side != SIDE_BOTH && side_of(op) != side) || !in_order(b, op, conn) ||
+        (by_token && has_key(b, lease)) || (id && has_key(b, id)) ||
         (new_guard && b->guards >= b->guards_max)) {
         if (op->conn_id)
             add_key(b, conn, CONN_BLOCKED);
@@ -179,6 +206,7 @@ static bool try_add(struct batch *b, struct op *op)
 size_t batch_fill(struct batch *b, struct list *queue)
 {
     size_t skipped = 0;
+    enum side side = choose_side(queue);
     if (b->count == 0) {
         b->guards = 0;
         if (++b->epoch == 0) { /* after 2^32 batches old keys would count again */
@@ -191,7 +219,7 @@ size_t batch_fill(struct batch *b, struct list *queue)
         /* What is skipped is looked at again for every batch: do not look at too much. */
         if (b->count >= b->max || skipped >= b->max)
             break;
-        if (!try_add(b, container_of(at, struct op, link)))
+        if (!try_add(b, container_of(at, struct op, link), side))
             skipped++;
     }
     return b->count;

@@ -6,6 +6,8 @@
  * array functions and their results become answers. Which operations may stand in one batch:
  *   - at most max of them, with at most guards_max distinct resources (each costs an advisory
  * lock);
+ *   - many LOCKs and many of other kinds do not go together: each kind is a call with a fixed cost,
+ * and more of one kind in a batch pay it once;
  *   - no two that would make the result ambiguous: the same (resource, token) or the same id twice;
  *   - a connection's own operations only in their order, and a batch carries kinds out in the order
  *     of enum op_kind: so an operation of an earlier kind waits for the next batch when one of a
@@ -38,7 +40,10 @@ struct batch {
 void batch_init(struct batch *b, size_t max, size_t guards_max);
 void batch_free(struct batch *b);
 
-/* Takes from queue what may go together, in order. Returns how many operations it has now. */
+/*
+ * Takes from queue what may go together, in order; the first is always taken. Returns how many
+ * operations the batch has now.
+ */
 size_t batch_fill(struct batch *b, struct list *queue);
 /*
  * Puts the operations of a kind in the order of their resources' bytes; those of one resource keep

@@ -109,6 +109,27 @@ START_TEST(a_connection_keeps_its_order)
 }
 END_TEST
 
+/* Each kind is a call of its own: many of both sides go one side after the other, oldest first. */
+START_TEST(many_locks_and_many_others_go_apart)
+{
+    struct op ops[20];
+    char names[20][8];
+    struct batch b;
+    struct list queue;
+    batch_init(&b, 100, 100);
+    for (int i = 0; i < 20; i++) {
+        snprintf(names[i], sizeof(names[i]), "r%d", i);
+        ops[i] = op_of(i % 2 ? OP_ACQUIRE : OP_RELEASE, names[i], i, (uint64_t)i + 1);
+    }
+    ck_assert_uint_eq(fill(&b, &queue, ops, 20), 10);
+    ck_assert(is_in(&b, &ops[0]) && !is_in(&b, &ops[1]));
+    batch_return(&b, &queue);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 9), 9); /* few: together */
+    ck_assert(is_in(&b, &ops[0]) && is_in(&b, &ops[1]));
+    batch_free(&b);
+}
+END_TEST
+
 START_TEST(what_is_returned_goes_to_the_front)
 {
     struct op ops[] = {op_of(OP_ACQUIRE, "a", 0, 1), op_of(OP_RELEASE, "b", 5, 2),
@@ -163,5 +184,6 @@ START_TEST(a_lane_has_all_beneath_a_first_segment)
 END_TEST
 
 UNIT_MAIN("batch", takes_what_goes_together_up_to_max, counts_guards_not_requests, no_lease_twice,
-          no_id_twice, a_connection_keeps_its_order, what_is_returned_goes_to_the_front,
-          sorted_by_resource_and_arrival, a_lane_has_all_beneath_a_first_segment)
+          no_id_twice, a_connection_keeps_its_order, many_locks_and_many_others_go_apart,
+          what_is_returned_goes_to_the_front, sorted_by_resource_and_arrival,
+          a_lane_has_all_beneath_a_first_segment)
