@@ -152,7 +152,15 @@ void reader_destroy(struct reader *r)
         return;
     ev_timer_stop(r->loop, &r->look);
     link_destroy(r->link);
-    list_for_each(at, &r->sent) free(container_of(at, struct flight, list));
+    list_for_each(at, &r->sent)
+    {
+        struct flight *f = container_of(at, struct flight, list);
+        if (f->ask)
+            finish(f->ask, false);
+        free(f);
+    }
+    while (!list_empty(&r->queue))
+        finish(list_first(&r->queue, struct ask, link), false);
     free(r);
 }
 

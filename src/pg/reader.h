@@ -41,7 +41,7 @@ struct ask {
 struct reader;
 
 struct reader *reader_create(struct ev_loop *loop, const char *conninfo);
-/* Questions without an answer are forgotten. */
+/* Questions without an answer are done, not ok; none may be asked from there. */
 void reader_destroy(struct reader *r);
 /* done() is called within timeout_ms, but not during this call. */
 void reader_ask(struct reader *r, struct ask *a, int64_t timeout_ms);

@@ -238,9 +238,9 @@ void service_destroy(struct service *s)
     if (s == NULL)
         return;
     ev_timer_stop(s->o.loop, &s->look);
+    reader_destroy(s->reader); /* first: who asked is told */
     janitor_destroy(s->janitor);
     presence_destroy(s->presence);
-    reader_destroy(s->reader);
     for (int i = 0; i < s->nlanes; i++)
         lane_destroy(s->lanes[i]);
     slab_free_all(&s->calls);
