@@ -175,13 +175,3 @@ void reader_ask(struct reader *r, struct ask *a, int64_t timeout_ms)
     if (link_is_up(r->link))
         send_queued(r);
 }
-
-bool reader_is_up(const struct reader *r)
-{
-    return link_is_up(r->link);
-}
-
-bool reader_is_idle(const struct reader *r)
-{
-    return !has_work(r);
-}

@@ -45,7 +45,5 @@ struct reader *reader_create(struct ev_loop *loop, const char *conninfo);
 void reader_destroy(struct reader *r);
 /* done() is called within timeout_ms, but not during this call. */
 void reader_ask(struct reader *r, struct ask *a, int64_t timeout_ms);
-bool reader_is_up(const struct reader *r);
-bool reader_is_idle(const struct reader *r);
 
 #endif

@@ -94,6 +94,16 @@ static void put_waiter(struct json *j, const struct link_rows *rows, int row)
     json_end_object(j);
 }
 
+/* Rows that were gathered as JSON, as the array of a key. */
+static void put_rows(struct json *j, const char *key, const struct buf *rows)
+{
+    json_key(j, key);
+    json_begin_array(j);
+    if (rows->len > 0)
+        json_raw(j, buf_str(rows));
+    json_end_array(j);
+}
+
 /* --- BUSY and TIMEOUT: who holds it --- */
 
 static void on_refusal_rows(struct ask *a, int question, const struct link_rows *rows)
@@ -156,11 +166,7 @@ static void on_refusal(struct ask *a, bool ok)
     json_put_string(&j, "code", str_of(r->code));
     json_put_string(&j, "message", buf_str(&message));
     json_put_string(&j, "resource", r->resource);
-    json_key(&j, "holders");
-    json_begin_array(&j);
-    if (r->rows.len > 0)
-        json_raw(&j, buf_str(&r->rows));
-    json_end_array(&j);
+    put_rows(&j, "holders", &r->rows);
     json_put_int(&j, "holders_total", r->total);
     if (r->total > HOLDERS_MAX)
         json_put_bool(&j, "more", true);
@@ -348,17 +354,9 @@ static void on_info_rows(struct ask *a, int question, const struct link_rows *ro
 
 static void put_info(struct request *r, struct json *j)
 {
-    json_key(j, "holders");
-    json_begin_array(j);
-    if (r->rows.len > 0)
-        json_raw(j, buf_str(&r->rows));
-    json_end_array(j);
+    put_rows(j, "holders", &r->rows);
     json_put_int(j, "holders_total", r->total);
-    json_key(j, "queue");
-    json_begin_array(j);
-    if (r->more_rows.len > 0)
-        json_raw(j, buf_str(&r->more_rows));
-    json_end_array(j);
+    put_rows(j, "queue", &r->more_rows);
     json_put_int(j, "waiting", r->waiting);
 }
 
@@ -451,11 +449,7 @@ static void on_list(struct ask *a, bool ok)
         return;
     }
     struct json j = request_begin(r, STATUS_OK);
-    json_key(&j, "locks");
-    json_begin_array(&j);
-    if (r->rows.len > 0)
-        json_raw(&j, buf_str(&r->rows));
-    json_end_array(&j);
+    put_rows(&j, "locks", &r->rows);
     json_key(&j, "next");
     if (r->text2.len > 0)
         json_string(&j, buf_str(&r->text2));
