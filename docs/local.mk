@@ -21,4 +21,5 @@ dist_transcripts_DATA = \
     docs/transcripts/07-looking.txt \
     docs/transcripts/08-errors.txt \
     docs/transcripts/09-faults.txt \
-    docs/transcripts/10-limits.txt
+    docs/transcripts/10-limits.txt \
+    docs/transcripts/11-events.txt

@@ -103,6 +103,7 @@ EXTRA_DIST += \
     tests/integration/lines.py \
     tests/integration/proxy.py \
     tests/integration/test_cli.py \
+    tests/integration/test_events.py \
     tests/integration/test_faults.py \
     tests/integration/test_isolation.py \
     tests/integration/test_lost_replies.py \

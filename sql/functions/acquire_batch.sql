@@ -10,6 +10,7 @@
 --             owner, note, identity, id           may be shorter arrays: what is missing is null
 -- Returns:    item      position of the request in the arrays, from 1
 --             status    g granted (number: token)      w waits (number: ticket)
+--                       W waits, and a holder wants to hear of it (pglockd.tell_listeners())
 --                       b busy                         q busy: quiet period, nothing is granted
 --                       r the guard is held elsewhere: nothing was done, ask again (only where it may
 --                         not wait, or has an id, which can be looked for under the guard alone), or
@@ -21,7 +22,7 @@
 --             wake      other daemons with new grants, to be notified after the commit
 --             pending   resources that someone must promote later
 -- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
--- Tables:     lease, waiter (insert), tombstone (insert), clock (read)
+-- Tables:     lease, waiter (insert), tombstone (insert), clock, listener (read)
 create or replace function pglockd.acquire_batch(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_ttl_ms bigint[], p_wait boolean[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
@@ -142,6 +143,15 @@ begin
             o_pending := o_pending || p_resource[i];
         end if;
     end loop;
+    if 'w' = any (o_status) then
+        if exists (select from pglockd.listener) then
+            select array_agg(case when u.status = 'w' and exists (select from pglockd.listener n
+                                                                   where n.resource = p_resource[u.item])
+                                  then 'W' else u.status end order by u.place)
+              into o_status
+              from unnest(o_item, o_status) with ordinality u (item, status, place);
+        end if;
+    end if;
 end
 $$;
 comment on function pglockd.acquire_batch(integer, text[], boolean[], bigint[], boolean[], bigint[], bigint[],

@@ -37,6 +37,7 @@ begin
         return next;
         return;
     end if;
+    perform pglockd.tell_listeners(array[p_resource]);
     select h.o_wake into r from pglockd.hand_over(null, array[p_resource]) h;
     if r.o_wake is not null then
         perform pglockd.notify_instances(r.o_wake::bigint[]);

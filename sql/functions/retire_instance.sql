@@ -4,7 +4,7 @@
 -- Parameters: instance  who
 --             keep_ms   how long places are kept, in lease time
 -- Returns:    request, token, wake, pending   as acquire_batch
--- Tables:     instance, waiter (delete, update), lease (insert), clock (read)
+-- Tables:     instance, listener (delete), waiter (delete, update), lease (insert), clock (read)
 create or replace function pglockd.retire_instance(
     p_instance integer, p_keep_ms bigint,
     out o_wake integer[], out o_pending text[])
@@ -24,6 +24,7 @@ begin
     )
     select array_agg(distinct f.resource) into v_resources
       from (select resource from gone union all select resource from kept) f;
+    delete from pglockd.listener n where n.instance_id = p_instance;
     delete from pglockd.instance n where n.instance_id = p_instance;
     if v_resources is not null then
         select h.o_wake, h.o_pending into o_wake, o_pending from pglockd.hand_over(null, v_resources) h;

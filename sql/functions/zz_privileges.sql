@@ -8,7 +8,7 @@ grant execute on all functions in schema pglockd to pglockd_service;
 revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text)
     from pglockd_service;
 grant select, insert, update, delete on pglockd.lease, pglockd.waiter, pglockd.tombstone, pglockd.instance,
-    pglockd.queue_epoch to pglockd_service;
+    pglockd.queue_epoch, pglockd.listener to pglockd_service;
 grant select, update on pglockd.clock to pglockd_service;
 grant usage, select on all sequences in schema pglockd to pglockd_service;
 grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info, pglockd.migration

@@ -445,7 +445,7 @@ static void take_notifications(struct link *l)
     PGnotify *n;
     while ((n = PQnotifies(l->conn)) != NULL) {
         if (l->o.notified)
-            l->o.notified(l->o.arg, n->relname);
+            l->o.notified(l->o.arg, n->relname, n->extra);
         PQfreemem(n);
     }
 }

@@ -87,7 +87,7 @@ struct link_options {
     /* It was lost, after every open round ended as LINK_UNKNOWN. */
     void (*down)(void *arg);
     /* A notification came; NULL where none is listened for. */
-    void (*notified)(void *arg, const char *channel);
+    void (*notified)(void *arg, const char *channel, const char *payload);
     void *arg;
 };
 

@@ -31,6 +31,7 @@ enum op_status {
     OP_DONE = 'g',        /* granted, released, renewed, withdrawn */
     OP_AGAIN = 'a',       /* granted before (number: token) */
     OP_WAITS = 'w',       /* in the queue (number: ticket) */
+    OP_WAITS_TELL = 'W',  /* the same, and a holder wants to hear of it */
     OP_KEPT = 'k',        /* withdrawn, its place kept */
     OP_BUSY = 'b',        /* somebody holds it */
     OP_QUIET = 'q',       /* nothing is granted for now */

@@ -89,3 +89,14 @@ bool arg_text(struct request *r, const struct wire_request *w, const char *key, 
         out->p = "";
     return true;
 }
+
+bool arg_choice(struct request *r, const struct wire_request *w, const char *key, const char *first,
+                const char *second, bool *is_first)
+{
+    const struct str *value = wire_value(w, key);
+    *is_first = value == NULL || str_is(*value, first);
+    if (*is_first || str_is(*value, second))
+        return true;
+    request_fail(r, STATUS_ERR, "bad_request", "%s must be %s or %s", key, first, second);
+    return false;
+}

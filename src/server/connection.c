@@ -67,6 +67,7 @@ void conn_close(struct conn *c, enum close_reason reason)
     list_remove(&c->at);
     list_remove(&c->dirty);
     list_remove(&c->more);
+    conn_listen(c, false);
     list_append(&s->closed, &c->at);
     server_end_of_turn(s);
     s->connections--;
@@ -161,6 +162,8 @@ void conn_flush(struct conn *c)
     list_remove(&c->dirty);
     if (c->is_closed || !send_some(c))
         return;
+    if (c->gap && c->out.len == 0)
+        conn_tell_gap(c);
     if (c->closing && c->out.len == 0) {
         shutdown(c->io.fd, SHUT_WR);
         conn_close(c, c->reason);

@@ -78,7 +78,9 @@ struct conn {
     bool more_lines; /* whole lines are left in in, to be taken in the next turn */
     bool paused;     /* lines may be left in in, but too many requests are in flight */
     enum close_reason reason;
-    struct buf name; /* of HELLO */
+    struct buf name;           /* of HELLO */
+    struct listener *listener; /* of HELLO events=on */
+    bool gap;                  /* events were left out: to be told when there is room */
 };
 
 /* The statuses of the protocol. */
@@ -203,6 +205,17 @@ bool arg_text(struct request *r, const struct wire_request *w, const char *key, 
               size_t max, struct str *out);
 bool arg_number(struct request *r, const struct wire_request *w, const char *key, int64_t min,
                 int64_t max, int64_t standard, int64_t *out);
+/* One of two words; first is the one that is meant when the key is missing. */
+bool arg_choice(struct request *r, const struct wire_request *w, const char *key, const char *first,
+                const char *second, bool *is_first);
+
+/* events.c: event lines */
+void conn_listen(struct conn *c, bool on);
+/* What a request of this connection has brought about, for the events of what it holds. */
+void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms);
+void conn_holds_not(struct conn *c, struct str resource, int64_t token);
+/* The output is sent: says that events were left out, if some were. */
+void conn_tell_gap(struct conn *c);
 
 /* listener.c */
 bool listeners_open(struct server *s, const char *extra_unix, struct buf *err);

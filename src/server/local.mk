@@ -5,6 +5,7 @@ libserver_a_CPPFLAGS = $(AM_CPPFLAGS) $(MHD_CFLAGS)
 libserver_a_SOURCES = \
 	src/server/args.c \
 	src/server/connection.c \
+	src/server/events.c \
 	src/server/http.c \
 	src/server/http.h \
 	src/server/internal.h \

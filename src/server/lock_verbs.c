@@ -45,6 +45,7 @@ static void refuse(struct request *r, enum outcome outcome)
 
 static void reply_locked(struct request *r, const struct call *call)
 {
+    conn_holds(r->conn, call->op.resource, call->token, call->ttl_ms);
     struct json j = request_begin(r, STATUS_OK);
     json_key(&j, "locks");
     json_begin_array(&j);
@@ -96,9 +97,20 @@ static void on_locked(struct call *call)
     }
 }
 
+/* Does the connection hold it now? An UNLOCK has made it forget the lease when it began. */
+static void note_outcome(struct conn *c, const struct call *call)
+{
+    bool renewed = call->op.kind == OP_RENEW;
+    if (call->outcome == OUTCOME_LOST)
+        conn_holds_not(c, call->op.resource, call->token);
+    else if (renewed ? call->outcome == OUTCOME_OK : call->outcome != OUTCOME_OK)
+        conn_holds(c, call->op.resource, call->token, renewed ? call->ttl_ms : 0);
+}
+
 static void on_unlocked_or_renewed(struct call *call)
 {
     struct request *r = take_call(call);
+    note_outcome(r->conn, call);
     if (call->outcome == OUTCOME_LOST) {
         query_lost(r, call->op.resource, call->token);
     } else if (call->outcome == OUTCOME_OK) {
@@ -146,18 +158,6 @@ static bool arg_ttl(struct request *r, const struct wire_request *w, int64_t sta
         return true;
     request_fail(r, STATUS_ERR, "ttl_out_of_range", "ttl must be between %s and %s",
                  duration_format(st->ttl_min_ms, min), duration_format(st->ttl_max_ms, max));
-    return false;
-}
-
-/* One of two words; first is the one that is meant when the key is missing. */
-static bool arg_choice(struct request *r, const struct wire_request *w, const char *key,
-                       const char *first, const char *second, bool *is_first)
-{
-    const struct str *value = wire_value(w, key);
-    *is_first = value == NULL || str_is(*value, first);
-    if (*is_first || str_is(*value, second))
-        return true;
-    request_fail(r, STATUS_ERR, "bad_request", "%s must be %s or %s", key, first, second);
     return false;
 }
 
@@ -210,6 +210,8 @@ static void release_or_renew(struct request *r, const struct wire_request *w, en
     struct call *call = make_call(r, kind, &texts, on_unlocked_or_renewed);
     call->op.number = token;
     call->op.ttl_ms = ttl_ms;
+    if (kind == OP_RELEASE)
+        conn_holds_not(r->conn, texts.resource, token);
     request_start(r, false, start_release_or_renew);
 }
 

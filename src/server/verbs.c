@@ -35,7 +35,8 @@ static const struct verb verbs[] = {
     /* What is counted for lines that name no verb; never found by name. */
     [VERB_BAD_LINE] = {"(bad line)", NULL, 0, 0, "", "", NULL, NULL},
     [VERB_UNKNOWN] = {"(unknown)", NULL, 0, 0, "", "", NULL, NULL},
-    {"HELLO", verb_hello, 0, 0, "name protocol events", "key", "HELLO [name=NAME] [protocol=1]",
+    {"HELLO", verb_hello, 0, 0, "name protocol events", "key",
+     "HELLO [name=NAME] [protocol=1] [events=on|off]",
      "Names this connection and tells what the server is."},
     {"PING", verb_ping, 0, 0, "", "", "PING", "Answers OK."},
     {"HELP", verb_help, 0, 1, "", "", "HELP [VERB]", "Lists the verbs, or explains one."},
@@ -181,17 +182,16 @@ static void verb_hello(struct request *r, const struct wire_request *w)
 {
     struct conn *c = r->conn;
     const struct server *s = c->server;
-    const struct str *events = wire_value(w, "events");
     struct str name;
     int64_t protocol;
+    bool off;
     char instance[16];
     if (!arg_number(r, w, "protocol", 1, 1, 1, &protocol) ||
-        !arg_text(r, w, "name", 1, NAME_MAX_BYTES, &name))
+        !arg_text(r, w, "name", 1, NAME_MAX_BYTES, &name) ||
+        !arg_choice(r, w, "events", "off", "on", &off))
         return;
-    if (events && !str_is(*events, "off")) {
-        request_fail(r, STATUS_ERR, "not_supported", "events are not supported in this version");
-        return;
-    }
+    if (wire_value(w, "events"))
+        conn_listen(c, !off);
     if (name.p) {
         buf_clear(&c->name);
         buf_put(&c->name, name.p, name.n);

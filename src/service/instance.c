@@ -13,12 +13,15 @@
  * them loses, the next heartbeat finds.
  */
 
+enum { TELLS_MAX = 256 * 1024 };
+
 struct presence {
     struct service *s;
     struct link *link;
     ev_timer heart;
     ev_idle end_of_turn; /* never started: fed when there is somebody to wake */
     struct buf wakes;    /* int32_t: daemons to notify */
+    struct buf tells;    /* resources, each with a NUL behind it, whose holders are to be told */
     bool notifying;
     bool registered; /* once at least */
     bool beating;    /* a heartbeat or registration is on the way */
@@ -43,6 +46,8 @@ static const struct link_statement heartbeat_statement = {
     "heartbeat", "select known, waiters, grants from pglockd.heartbeat($1)", true};
 static const struct link_statement notify_statement = {"notify",
                                                        "select pglockd.notify_instances($1)", true};
+static const struct link_statement tell_statement = {"tell", "select pglockd.tell_listeners($1)",
+                                                     true};
 static const struct link_statement retire_statement = {
     "retire", "select o_wake from pglockd.retire_instance($1, $2)", false};
 
@@ -158,14 +163,9 @@ static void on_notified_end(void *arg, const struct link_outcome *outcome)
     notify_later(p);
 }
 
-/* After the commits of this turn, and one for all of them. */
-static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
+static void call_notify(struct presence *p)
 {
-    struct presence *p = w->data;
     struct array_writer a;
-    (void)loop, (void)revents;
-    if (p->wakes.len == 0 || p->notifying || !link_is_up(p->link))
-        return;
     link_params_clear(&p->params);
     link_param_open(&p->params);
     array_begin(&a, &p->params.bytes, PG_INT8);
@@ -177,8 +177,38 @@ static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
     array_end(&a);
     link_param_close(&p->params);
     buf_clear(&p->wakes);
-    p->notifying = true;
     link_call(p->link, &notify_statement, &p->params);
+}
+
+static void call_tell(struct presence *p)
+{
+    struct array_writer a;
+    link_params_clear(&p->params);
+    link_param_open(&p->params);
+    array_begin(&a, &p->params.bytes, PG_TEXT);
+    for (size_t at = 0; at < p->tells.len;) {
+        struct str resource = str_of(p->tells.data + at);
+        array_put_text(&a, resource);
+        at += resource.n + 1;
+    }
+    array_end(&a);
+    link_param_close(&p->params);
+    buf_clear(&p->tells);
+    link_call(p->link, &tell_statement, &p->params);
+}
+
+/* After the commits of this turn, and one for all of them. */
+static void on_end_of_turn(struct ev_loop *loop, ev_idle *w, int revents)
+{
+    struct presence *p = w->data;
+    (void)loop, (void)revents;
+    if ((p->wakes.len == 0 && p->tells.len == 0) || p->notifying || !link_is_up(p->link))
+        return;
+    if (p->wakes.len > 0)
+        call_notify(p);
+    if (p->tells.len > 0)
+        call_tell(p);
+    p->notifying = true;
     link_send(p->link, NULL, on_notified_end, p);
 }
 
@@ -191,11 +221,24 @@ void presence_wake(struct presence *p, int32_t instance)
     notify_later(p);
 }
 
-static void on_notified(void *arg, const char *channel)
+/* Past TELLS_MAX bytes the holders' daemons find out by themselves, a little later. */
+void presence_tell(struct presence *p, struct str resource)
+{
+    if (p->tells.len + resource.n + 1 > TELLS_MAX)
+        return;
+    buf_put(&p->tells, resource.p, resource.n);
+    buf_putc(&p->tells, '\0');
+    notify_later(p);
+}
+
+static void on_notified(void *arg, const char *channel, const char *payload)
 {
     struct presence *p = arg;
     (void)channel; /* it listens for one */
-    service_collect(p->s);
+    if (payload[0] == '\0')
+        service_collect(p->s);
+    else
+        events_noticed(p->s->events, str_of(payload));
 }
 
 /* --- the end --- */
@@ -238,8 +281,8 @@ static void on_down(void *arg)
 struct presence *presence_create(struct service *s)
 {
     static const struct link_statement *const statements[] = {
-        &register_statement, &listen_statement, &heartbeat_statement, &notify_statement,
-        &retire_statement};
+        &register_statement, &listen_statement, &heartbeat_statement,
+        &notify_statement,   &tell_statement,   &retire_statement};
     struct presence *p = xcalloc(1, sizeof(*p));
     p->s = s;
     ev_timer_init(&p->heart, on_heart, HEARTBEAT_MS / 1000.0, HEARTBEAT_MS / 1000.0);
@@ -253,7 +296,7 @@ struct presence *presence_create(struct service *s)
                                    .label = "presence",
                                    .session = session_sql,
                                    .statements = statements,
-                                   .nstatements = 5,
+                                   .nstatements = 6,
                                    .up = on_up,
                                    .down = on_down,
                                    .notified = on_notified,
@@ -271,5 +314,6 @@ void presence_destroy(struct presence *p)
     link_destroy(p->link);
     link_params_free(&p->params);
     buf_free(&p->wakes);
+    buf_free(&p->tells);
     free(p);
 }

@@ -408,6 +408,9 @@ static void on_acquired(struct op *op)
             remember_found(call);
         granted(call, op->number, op->sent_us);
         break;
+    case OP_WAITS_TELL:
+        service_tell(call->service, call->op.resource);
+        /* fall through */
     case OP_WAITS:
         if (call->granted != 0) /* another lane has brought the grant already */
             granted(call, call->granted, call->granted_us);

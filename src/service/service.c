@@ -143,6 +143,11 @@ void service_wake(struct service *s, int32_t instance)
         presence_wake(s->presence, instance);
 }
 
+void service_tell(struct service *s, struct str resource)
+{
+    presence_tell(s->presence, resource);
+}
+
 static bool lanes_up(const struct service *s)
 {
     for (int i = 0; i < s->nlanes; i++)
@@ -239,6 +244,7 @@ void service_destroy(struct service *s)
         return;
     ev_timer_stop(s->o.loop, &s->look);
     reader_destroy(s->reader); /* first: who asked is told */
+    events_destroy(s->events);
     janitor_destroy(s->janitor);
     presence_destroy(s->presence);
     for (int i = 0; i < s->nlanes; i++)

@@ -21,6 +21,7 @@ enum {
 
 struct presence; /* instance.c: registration, heartbeat, notifications */
 struct janitor;  /* janitor.c: lease clock, expiry, cleaning */
+struct events;   /* events.c: what holders are told */
 
 struct service {
     struct service_options o;
@@ -30,6 +31,7 @@ struct service {
     struct reader *reader;
     struct presence *presence;
     struct janitor *janitor;
+    struct events *events; /* NULL until a client asks for events */
     struct slab calls;
     struct list paused;  /* calls to be submitted again at the next look */
     struct list waiters; /* calls that wait */
@@ -59,6 +61,8 @@ void service_lanes_start(struct service *s);
 void service_pending(struct service *s, struct str resource);
 void service_collect(struct service *s);
 void service_wake(struct service *s, int32_t instance);
+/* Somebody has come to wait for the resource, whose holder asked to be told. */
+void service_tell(struct service *s, struct str resource);
 
 /* locks.c */
 void locks_granted(struct service *s, uint64_t request_id, struct str resource, int64_t token,
@@ -71,7 +75,12 @@ void locks_drain(struct service *s);
 struct presence *presence_create(struct service *s);
 void presence_destroy(struct presence *p);
 void presence_wake(struct presence *p, int32_t instance);
+void presence_tell(struct presence *p, struct str resource);
 void presence_retire(struct presence *p, void (*done)(void *arg), void *arg);
+
+/* events.c */
+void events_noticed(struct events *e, struct str resource);
+void events_destroy(struct events *e);
 
 /* janitor.c */
 struct janitor *janitor_create(struct service *s);

@@ -21,7 +21,7 @@ NOT_SERVICE = {"force", "force_lease"}
 VIEWS = {"locks", "queue", "instances", "schema_info"}
 TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
-    "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
+    "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
 }
 RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
 

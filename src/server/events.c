@@ -1,0 +1,129 @@
+#include "service/events.h"
+
+#include "server/internal.h"
+
+/*
+ * Event lines. One that would not fit beside the replies that a client has left unread is left out,
+ * and the client is told so by a gap when it has read them: events never make it lose its
+ * connection, and never take more memory than its output may.
+ */
+
+static bool has_room(const struct conn *c)
+{
+    return !c->gap && c->out.len - c->sent < c->server->o.settings->max_output / 2;
+}
+
+/* Begins an event with the members that all have; text with p NULL becomes null. */
+static struct json event_begin(struct conn *c, const char *event, struct str resource,
+                               struct str owner, struct str mode, struct str reason)
+{
+    const struct {
+        const char *key;
+        struct str text;
+    } texts[] = {{"resource", resource}, {"owner", owner}, {"mode", mode}, {"reason", reason}};
+    struct json j = json_to(&c->out);
+    buf_puts(&c->out, "* EVENT ");
+    json_begin_object(&j);
+    json_put_string(&j, "event", str_of(event));
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        json_key(&j, texts[i].key);
+        if (texts[i].text.p)
+            json_string(&j, texts[i].text);
+        else
+            json_null(&j);
+    }
+    return j;
+}
+
+static void event_end(struct conn *c, struct json *j)
+{
+    json_end_object(j);
+    buf_putc(&c->out, '\n');
+    conn_mark_dirty(c);
+}
+
+static void put_seq(struct json *j, int64_t seq)
+{
+    json_key(j, "seq");
+    if (seq > 0)
+        json_int(j, seq);
+    else
+        json_null(j);
+}
+
+void conn_tell_gap(struct conn *c)
+{
+    c->gap = false;
+    if (c->closing || c->is_closed)
+        return;
+    struct json j = event_begin(c, "gap", (struct str){0}, (struct str){0}, (struct str){0},
+                                STR_LIT("slow_reader"));
+    put_seq(&j, 0);
+    event_end(c, &j);
+}
+
+/* --- what a holder is told --- */
+
+static void put_wanted(struct json *j, const struct news *n)
+{
+    json_put_int(j, "waiting", n->waiting);
+    json_put_string(j, "by_owner", n->by_owner);
+    json_put_string(j, "by_mode", n->by_mode);
+    json_put_int(j, "waiting_ms", n->waiting_ms);
+}
+
+static void put_lost(struct json *j, const struct news *n)
+{
+    if (n->lost_ms >= 0)
+        json_put_int(j, "lost_ms", n->lost_ms);
+    if (n->detail.n > 0)
+        json_put_string(j, "detail", n->detail);
+    if (n->held_by.p)
+        json_put_string(j, "held_by", n->held_by);
+}
+
+static void on_news(void *arg, const struct news *n)
+{
+    static const char *const names[] = {
+        [NEWS_WANTED] = "wanted", [NEWS_EXPIRING] = "expiring", [NEWS_LOST] = "lost"};
+    struct conn *c = arg;
+    if (c->closing)
+        return;
+    if (!has_room(c)) {
+        c->gap = true;
+        return;
+    }
+    struct json j = event_begin(c, names[n->kind], n->resource, n->owner, n->mode,
+                                n->kind == NEWS_LOST ? n->reason : (struct str){0});
+    put_seq(&j, 0);
+    json_put_int(&j, "token", n->token);
+    if (n->kind == NEWS_WANTED)
+        put_wanted(&j, n);
+    else if (n->kind == NEWS_EXPIRING)
+        json_put_int(&j, "ttl_ms", n->left_ms);
+    else
+        put_lost(&j, n);
+    event_end(c, &j);
+}
+
+void conn_listen(struct conn *c, bool on)
+{
+    if (on && c->listener == NULL) {
+        c->listener = listener_new(c->server->o.service, on_news, c);
+    } else if (!on) {
+        listener_free(c->listener);
+        c->listener = NULL;
+    }
+}
+
+void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms)
+{
+    if (c->listener && !listener_hold(c->listener, resource, token, ttl_ms))
+        c->gap = true;
+}
+
+void conn_holds_not(struct conn *c, struct str resource, int64_t token)
+{
+    if (c->listener)
+        listener_drop(c->listener, resource, token);
+}

@@ -1,0 +1,284 @@
+"""Events of holders: wanted, expiring, lost; over two daemons, from SQL, and for slow readers."""
+
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from conftest import PGLOCKCTL, Daemon, ctl
+from lines import SECONDS, Lines, eventually, wait_for_queue
+
+SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
+
+
+@pytest.fixture(scope="module")
+def other(daemon, directory):
+    one = Daemon(directory / "events-other", dsn=daemon.dsn)
+    yield one.start()
+    assert one.stop() == 0, one.log()
+
+
+@pytest.fixture
+def holder(connect):
+    """A connection that asked for events."""
+    one = connect()
+    one.ask_ok("HELLO name=holder events=on")
+    return one
+
+
+def event(client, kind, seconds=SECONDS):
+    """The next event, which must be of this kind and of the one shape."""
+    reply = client.reply(seconds)
+    assert (reply.tag, reply.status) == ("*", "EVENT"), reply
+    assert list(reply.body)[:6] == SHAPE
+    assert reply["event"] == kind, reply
+    return reply
+
+
+# ---- wanted ----
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_wanted(holder, connect, daemon, other, resource, where):
+    token = holder.lock(resource, "ttl=1m")
+    waiter = connect(daemon if where == "here" else other, "w1")
+    waiter.send(f"LOCK {resource} wait=inf")
+    wanted = event(holder, "wanted", 3)
+    assert (wanted["resource"], wanted["token"], wanted["owner"]) == (resource, token, "holder")
+    assert (wanted["mode"], wanted["reason"], wanted["seq"]) == ("exclusive", None, None)
+    assert (wanted["waiting"], wanted["by_owner"], wanted["by_mode"]) == (1, "w1", "exclusive")
+    assert 0 <= wanted["waiting_ms"] < 3000
+    holder.ask_ok(f"UNLOCK {resource} token={token}")
+    assert waiter.reply()["token"] > token
+    holder.nothing_comes()
+
+
+def test_wanted_tells_of_everybody_in_the_end(holder, connect, other, resource):
+    """Who comes while another was just told of is told, too: together, a little later."""
+    holder.lock(resource, "ttl=1m")
+    for _ in range(5):
+        connect(other).send(f"LOCK {resource} wait=inf owner=o")
+    seen = [event(holder, "wanted")]
+    while seen[-1]["waiting"] < 5:
+        seen.append(event(holder, "wanted"))
+    assert [e["waiting"] for e in seen] == sorted({e["waiting"] for e in seen}), "each is news"
+    holder.nothing_comes()
+
+
+def test_wanted_by_who_came_before_the_connection_asked(connect, daemon, other, resource):
+    holder = connect()
+    token = holder.lock(resource, "ttl=1m")
+    connect(other).send(f"LOCK {resource} wait=inf")
+    wait_for_queue(holder, resource, 1)
+    polite = connect(other)  # adopts the lease by renewing it, at the other daemon
+    polite.ask_ok("HELLO events=on")
+    polite.ask_ok(f"RENEW {resource} token={token}")
+    assert event(polite, "wanted")["waiting"] == 1
+    holder.nothing_comes()
+
+
+def test_readers_are_not_wanted_by_readers(holder, connect, resource):
+    token = holder.lock(resource, "mode=shared ttl=1m")
+    connect().lock(resource, "mode=shared ttl=1m")
+    writer = connect(name="writer")
+    writer.send(f"LOCK {resource} wait=inf")
+    assert event(holder, "wanted")["by_owner"] == "writer"
+    connect().send(f"LOCK {resource} mode=shared wait=inf")
+    wait_for_queue(connect(), resource, 2)
+    holder.ask_ok(f"CHECK {resource} token={token}")
+    holder.nothing_comes()
+
+
+def test_nothing_for_who_did_not_ask(connect, resource):
+    holder, waiter = connect(), connect()
+    token = holder.lock(resource)
+    waiter.send(f"LOCK {resource} wait=inf")
+    wait_for_queue(holder, resource, 1)
+    holder.ask_ok(f"UNLOCK {resource} token={token}")
+    assert waiter.reply().status == "OK"
+    holder.nothing_comes()
+
+
+def test_events_off(holder, connect, resource):
+    holder.lock(resource)
+    holder.ask_ok("HELLO events=off")
+    connect().send(f"LOCK {resource} wait=inf")
+    wait_for_queue(holder, resource, 1)
+    holder.nothing_comes()
+    assert holder.ask("HELLO events=maybe").code == "bad_request"
+
+
+def test_a_lost_notification_is_made_up_for(holder, sql, resource):
+    """A waiter that nobody was told of (its daemon died in between) is found by the next look."""
+    holder.lock(resource, "ttl=1m")
+    cursor = sql().cursor()
+    eventually(lambda: cursor.execute("select 1 from pglockd.listener where resource = %s", (resource,))
+               or cursor.fetchone())
+    cursor.execute("insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, instance_id, mode, "
+                   "scope, resource, owner, identity) values (nextval('pglockd.token_seq'), 1, 1, 1000, now(), 0, "
+                   "'exclusive', 'node', %s, 'ghost', '')", (resource,))
+    assert event(holder, "wanted")["by_owner"] == "ghost"
+    cursor.execute("delete from pglockd.waiter where resource = %s", (resource,))
+
+
+# ---- expiring ----
+
+def test_expiring_then_lost(holder, resource):
+    token = holder.lock(resource, "ttl=1s note=n")
+    expiring = event(holder, "expiring")
+    assert (expiring["resource"], expiring["token"]) == (resource, token)
+    assert 0 <= expiring["ttl_ms"] <= 250
+    lost = event(holder, "lost")
+    assert (lost["token"], lost["reason"], lost["mode"]) == (token, "expired", "exclusive")
+    assert "held_by" not in lost.body
+    assert holder.ask(f"CHECK {resource} token={token}").status == "LOST"
+
+
+def test_no_expiring_for_who_renews(holder, connect, other, resource):
+    """Here, over another connection, and at another daemon."""
+    token = holder.lock(resource, "ttl=2s")
+    for renewer in holder, connect(), connect(other):
+        renewer.ask_ok(f"RENEW {resource} token={token} ttl=2s")
+        eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 1000)
+    connect(other).ask_ok(f"RENEW {resource} token={token} ttl=1m")
+    eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 59000)
+    holder.nothing_comes()
+
+
+def test_expiring_again_after_a_renewal(holder, resource):
+    token = holder.lock(resource, "ttl=1s")
+    event(holder, "expiring")
+    holder.ask_ok(f"RENEW {resource} token={token} ttl=1s")
+    event(holder, "expiring")
+    holder.ask_ok(f"UNLOCK {resource} token={token}")
+    holder.nothing_comes()
+
+
+# ---- lost ----
+
+def test_forced_by_sql(holder, connect, other, sql, resource):
+    token = holder.lock(resource, "ttl=1m")
+    next_one = connect(other, "next")
+    next_one.send(f"LOCK {resource} wait=inf")
+    event(holder, "wanted")
+    sql(user="postgres").cursor().execute("select pglockd.force(%s, null, 'maintenance')", (resource,))
+    lost = event(holder, "lost", 3)
+    assert (lost["token"], lost["reason"], lost["held_by"]) == (token, "forced", "next")
+    assert lost["detail"] == "by postgres: maintenance"
+    assert lost["lost_ms"] >= 0
+    assert next_one.reply()["token"] > token
+
+
+def test_released_by_another_connection(holder, connect, other, resource):
+    token = holder.lock(resource, "ttl=1m")
+    connect(other).ask_ok(f"UNLOCK {resource} token={token}")
+    assert event(holder, "lost")["reason"] == "unknown"
+
+
+def test_a_refused_unlock_does_not_end_the_events(holder, connect, sql, resource):
+    """An UNLOCK that could not be carried out leaves a holder."""
+    token = holder.lock(resource, "ttl=1m")
+    locker = sql()
+    locker.autocommit = False
+    locker.cursor().execute("select from pglockd.lease where resource = %s for update", (resource,))
+    assert holder.ask(f"UNLOCK {resource} token={token}").code == "unavailable"
+    locker.rollback()
+    connect().send(f"LOCK {resource} wait=inf")
+    event(holder, "wanted")
+
+
+# ---- who must not be disturbed by whom ----
+
+def test_a_daemon_that_dies_leaves_no_listener(holder, peer, sql, resource):
+    dying = peer()
+    cursor = sql().cursor()
+    with Lines(dying.line) as client:
+        instance = int(client.ask_ok("HELLO events=on")["instance"])
+        client.lock(resource, "ttl=1m")
+
+        def listeners():
+            cursor.execute("select count(*) from pglockd.listener where instance_id = %s", (instance,))
+            return cursor.fetchone()[0]
+        eventually(lambda: listeners() == 1)
+        dying.kill()
+    eventually(lambda: listeners() == 0, 30)
+
+
+def test_the_database_crashes(make_daemon):
+    """The table of listeners is emptied: the daemon puts its rows back."""
+    one = make_daemon()
+    with Lines(one.line) as holder, Lines(one.line) as waiter:
+        holder.ask_ok("HELLO events=on")
+        holder.lock("a", "ttl=10m")
+        one.signal_postgres(signal.SIGKILL)
+        eventually(lambda: waiter.ask("INFO a").status == "OK", 60)
+        waiter.send("LOCK a wait=inf")
+        assert event(holder, "wanted", 60)["waiting"] == 1
+
+
+def test_a_slow_reader_gets_a_gap(connect, peer, resource):
+    """It loses events, never its connection, and the daemon keeps no more than max_output for it."""
+    small = peer("--max-output", "65536")
+    with Lines(small.line) as slow:
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.ask_ok("HELLO events=on")
+        tokens = {f"{resource}/{'x' * 200}{i}": None for i in range(3000)}
+        slow.send(*(f"LOCK {name} ttl=10s" for name in tokens))
+        granted = [slow.reply() for _ in tokens]
+        assert {g.status for g in granted} == {"OK"}
+        # All of them expire; nobody reads.
+        other = connect(small)
+        eventually(lambda: not other.ask_ok(f"LIST prefix={resource} limit=1")["locks"], 60)
+        slow.send("@end PING")
+        events = list(iter(slow.reply, ("end", "OK", {})))
+        names = [e["event"] for e in events]
+        assert names.count("gap") >= 1 and 10 < len(names) < 6000
+        gap = next(e for e in events if e["event"] == "gap")
+        assert list(gap.body) == SHAPE and gap["reason"] == "slow_reader"
+        assert small.is_running() and other.ask_ok("PING")
+
+
+# ---- pglockctl run --yield ----
+
+POLITE = "trap 'echo yields; exit 0' USR1; echo up; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def run_yield(resource):
+    """Runs the polite command under the lock of an address; it is up when this returns."""
+    started = []
+
+    def start(address):
+        process = subprocess.Popen([PGLOCKCTL, "--connect", address, "run", "--yield=USR1", resource, "--",
+                                    "sh", "-c", POLITE], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "up\n"
+        return process
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_run_yields(run_yield, daemon, other, resource, where):
+    holder = run_yield(daemon.line)
+    late = ctl((daemon if where == "here" else other).line, "run", "-w", "10s", resource, "--", "echo", "mine")
+    assert (late.returncode, late.stdout) == (0, "mine\n"), late.stderr
+    assert holder.communicate(timeout=20) == ("yields\n", None)
+    assert holder.returncode == 0
+
+
+def test_run_yields_after_its_daemon_died(run_yield, peer, daemon, resource):
+    """Another daemon renews, and tells."""
+    dying = peer()
+    holder = run_yield(f"{dying.line},{daemon.line}")
+    dying.kill()
+    late = ctl(daemon.line, "run", "-w", "40s", resource, "--", "echo", "mine")
+    assert (late.returncode, late.stdout) == (0, "mine\n"), late.stderr
+    assert holder.communicate(timeout=20) == ("yields\n", None)
+
+
+def test_run_yield_needs_a_signal(daemon):
+    done = ctl(daemon.line, "run", "--yield=NOSUCH", "a", "--", "true")
+    assert done.returncode == 64 and "NOSUCH" in done.stderr
