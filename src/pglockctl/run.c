@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cjson/cJSON.h>
+
 #include "base/json.h"
 #include "pglockctl/ctl.h"
 #include "pglockctl/run_command.h"
@@ -33,12 +35,14 @@ enum {
     RELEASE_MIN_MS = 250, /* how long one attempt to release may take: a quarter of the TTL */
     RELEASE_MAX_MS = 2000,
     GROUP_POLL_US = 20000,
+    LISTEN_AGAIN_MS = 1000,
+    LISTEN_MS = 300, /* how long an attempt to hear of events may hold everything up */
 };
 
 static struct {
     bool shared, no_wait;
     int64_t wait_ms, ttl_ms, kill_after_ms;
-    const char *owner, *note;
+    const char *owner, *note, *yield;
 } o = {.wait_ms = -1, .ttl_ms = 30000, .kill_after_ms = 5000};
 
 static const struct opt options[] = {
@@ -78,6 +82,11 @@ static const struct opt options[] = {
      .into = &o.note,
      .value = "TEXT",
      .help = "shown to others"},
+    {.name = "yield",
+     .kind = OPT_STRING,
+     .into = &o.yield,
+     .value = "SIGNAL",
+     .help = "sent to the command when somebody waits for the lock"},
 };
 
 enum stage { RUNNING, ENDING, ENDED };
@@ -96,6 +105,9 @@ struct run {
     char lost_why[96]; /* before that */
     enum stage stage;
     bool exited;
+    int yield_signal;     /* 0: none */
+    bool wanted;          /* somebody waits, and the command has not been told */
+    int64_t listen_at_us; /* when to try to hear of events again */
     bool guarded;
     siginfo_t exit;
 };
@@ -226,6 +238,65 @@ static void on_command_stopped(struct run *r, int signo)
     kill(-r->pid, SIGCONT);
 }
 
+/* ---- somebody waits ---- */
+
+/* The number of a signal's name, with or without SIG, or of a number; 0 for another word. */
+static int signal_number(const char *name)
+{
+    if (strncasecmp(name, "SIG", 3) == 0)
+        name += 3;
+    for (int i = 1; i < NSIG; i++) {
+        char number[16];
+        const char *abbreviation = sigabbrev_np(i);
+        snprintf(number, sizeof(number), "%d", i);
+        if ((abbreviation && strcasecmp(abbreviation, name) == 0) || strcmp(number, name) == 0)
+            return i;
+    }
+    return 0;
+}
+
+static void on_event(void *arg, const char *json)
+{
+    struct run *r = arg;
+    cJSON *event = cJSON_Parse(json);
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(event, "event"));
+    r->wanted |= name && strcmp(name, "wanted") == 0;
+    cJSON_Delete(event);
+}
+
+static void tell_command(struct run *r)
+{
+    if (r->wanted && r->stage == RUNNING && !r->exited)
+        kill(r->pid, r->yield_signal);
+    r->wanted = false;
+}
+
+/*
+ * Events come over the connection that took the lock. Where it was lost, another one renews the
+ * lease, by which it hears of it from then on.
+ */
+static void listen_again(struct run *r)
+{
+    int64_t now = pglockd_now_us();
+    int64_t left_us = pglockd_lease_deadline_us(r->lease) - now;
+    bool renewed = left_us > pglockd_lease_ttl_ms(r->lease) * 500; /* so a daemon answers */
+    if (pglockd_fd(r->client) >= 0 || now < r->listen_at_us || !renewed)
+        return;
+    r->listen_at_us = now + LISTEN_AGAIN_MS * INT64_C(1000);
+    if (pglockd_renew(r->client, r->lease, 0) == PGLOCKD_OK)
+        r->listen_at_us = 0;
+}
+
+static void hear(struct run *r)
+{
+    if (r->yield_signal == 0 || r->stage != RUNNING)
+        return;
+    listen_again(r);
+    if (pglockd_fd(r->client) >= 0)
+        (void)pglockd_poll(r->client, 0);
+    tell_command(r);
+}
+
 /* ---- events ---- */
 
 /* Looks without reaping: until the end the command's number must not become another process's. */
@@ -271,7 +342,7 @@ static void on_guard_gone(struct run *r)
 
 static void loop(struct run *r)
 {
-    enum { SIGNALS, LOST, TIMER, GUARD, FDS };
+    enum { SIGNALS, LOST, TIMER, GUARD, DAEMON, FDS };
 
     look_at_command(r);
     while (r->stage != ENDED) {
@@ -281,8 +352,12 @@ static void loop(struct run *r)
             [TIMER] = {.fd = r->timer, .events = POLLIN},
             [GUARD] = {.fd = r->guarded ? r->guard.fd : -1, .events = POLLIN},
         };
+        hear(r);
+        p[DAEMON] =
+            (struct pollfd){.fd = r->yield_signal ? pglockd_fd(r->client) : -1, .events = POLLIN};
         keep_time(r);
-        if (r->stage == ENDED || poll(p, FDS, -1) < 0)
+        int timeout_ms = r->yield_signal && p[DAEMON].fd < 0 ? LISTEN_AGAIN_MS : -1;
+        if (r->stage == ENDED || poll(p, FDS, timeout_ms) < 0)
             continue;
         if (p[LOST].revents) {
             drain(r->lost_fd);
@@ -410,6 +485,8 @@ static int run_locked(struct run *r, char **argv)
 
     if (status == CTL_OK) {
         renew_here(r);
+        if (r->yield_signal)
+            pglockd_set_timeouts(r->client, LISTEN_MS, LISTEN_MS);
         loop(r);
         status = command_status(r);
         run_terminal_take_back(&r->terminal, r->pid, r->guard.shared->kill_at_us != 0);
@@ -435,7 +512,11 @@ static int run_main(struct ctl *ctl, const struct opt_words *words)
         return ctl_usage_error("run needs a command: pglockctl run RESOURCE -- COMMAND");
     if (o.no_wait && o.wait_ms >= 0)
         return ctl_usage_error("--nonblock and --wait exclude each other");
+    if (o.yield && (r.yield_signal = signal_number(o.yield)) == 0)
+        return ctl_usage_error("--yield: there is no signal %s", o.yield);
     r.client = ctl_client(ctl);
+    if (r.yield_signal)
+        pglockd_on_event(r.client, on_event, &r);
     int status = take_lock(&r, words->words[0]);
     if (status == CTL_OK)
         status = run_locked(&r, words->rest);
