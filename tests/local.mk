@@ -30,6 +30,7 @@ unit_tests = \
     tests/unit/check_line \
     tests/unit/check_log \
     tests/unit/check_metrics \
+    tests/unit/check_rate \
     tests/unit/check_resource \
     tests/unit/check_settings \
     tests/unit/check_slab \

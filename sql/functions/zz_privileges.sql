@@ -10,16 +10,27 @@ revoke execute on function pglockd.force(text, bigint, text), pglockd.force_leas
 grant select, insert, update, delete on pglockd.lease, pglockd.waiter, pglockd.tombstone, pglockd.instance,
     pglockd.queue_epoch, pglockd.listener to pglockd_service;
 grant select, update on pglockd.clock to pglockd_service;
+grant select, insert, update, delete on pglockd.rate_counter, pglockd.rate_request to pglockd_service;
+grant select on pglockd.rate_policy, pglockd.rate_epoch, pglockd.rate_limits to pglockd_service;
 grant usage, select on all sequences in schema pglockd to pglockd_service;
 grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info, pglockd.migration
     to pglockd_service;
 
 -- Clients by SQL: the security definer functions and nothing else.
 grant execute on function pglockd.lock(text, text, text, interval, text, text, text, integer),
-    pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval) to pglockd_client;
+    pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval),
+    pglockd.rate(text, bigint, text, bigint, interval, bigint, boolean, text) to pglockd_client;
 
 grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.lease_reading(bigint, bigint, timestamptz),
     pglockd.ttl_left_ms(bigint, bigint) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;
 grant execute on function pglockd.tick(interval) to pglockd_admin;
+
+-- Rate limits: the view calls the arithmetic; policies are the administrator's.
+grant select on pglockd.rate_limits, pglockd.rate_policy to pglockd_reader, pglockd_admin;
+grant insert, update, delete on pglockd.rate_policy to pglockd_admin;
+grant execute on function pglockd.rate_now_ns(), pglockd.rate_cost_ns(bigint, bigint, bigint),
+    pglockd.rate_fit(bigint, bigint, bigint),
+    pglockd.rate_level(bigint, bigint, bigint, bigint, bigint, bigint, bigint) to pglockd_reader, pglockd_admin;
+grant execute on function pglockd.rate_reset(text, text) to pglockd_admin;

@@ -327,9 +327,19 @@ static size_t names_in(enum metric_label label)
     return label == LABEL_NONE ? 1 : label_names[label].count;
 }
 
-/* Appends key="name" to labels; false when that name is not to be shown. */
+/* The bytes of a list parted by commas up to the next one; moves on behind it. */
+static struct str next_part(const char **list)
+{
+    struct str part = {*list, strcspn(*list, ",")};
+
+    *list += part.n + ((*list)[part.n] == ',');
+    return part;
+}
+
+/* Appends key="name" to labels, for each part of both; false when that name is not to be shown. */
 static bool put_label(struct buf *labels, enum metric_label label, size_t index)
 {
+    const char *keys = label_keys[label];
     const char *name;
 
     if (label == LABEL_NONE)
@@ -337,12 +347,21 @@ static bool put_label(struct buf *labels, enum metric_label label, size_t index)
     name = label_names[label].names[index];
     if (!name)
         return false;
-    if (labels->len > 0)
-        buf_putc(labels, ',');
-    buf_puts(labels, label_keys[label]);
-    buf_puts(labels, "=\"");
-    put_escaped(labels, name, true);
-    buf_putc(labels, '"');
+    bool parts = strchr(keys, ',') != NULL;
+    while (*keys != '\0') {
+        struct str key = next_part(&keys);
+        if (labels->len > 0)
+            buf_putc(labels, ',');
+        buf_put(labels, key.p, key.n);
+        buf_puts(labels, "=\"");
+        if (parts) {
+            struct str part = next_part(&name);
+            buf_put(labels, part.p, part.n);
+        } else {
+            put_escaped(labels, name, true);
+        }
+        buf_putc(labels, '"');
+    }
     return true;
 }
 

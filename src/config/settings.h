@@ -87,6 +87,11 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "Replies that a client may leave unread before it is disconnected.")                         \
     X(max_waiters, "max_waiters", SIZE, "100000", 1, 10000000, true, "NUMBER",                     \
       "Requests that may wait for a lock in this daemon.")                                         \
+    X(rate_keys_max, "rate_keys_max", SIZE, "100000", 1, 10000000, true, "NUMBER",                 \
+      "Keys of rate limits that this daemon remembers; a forgotten one costs a question to "       \
+      "PostgreSQL.")                                                                               \
+    X(rate_idle_ms, "rate_idle", DURATION, "10m", 1, 366 * 24 * SETTINGS_HOUR, true, "DURATION",   \
+      "How long after a counter of a rate limit is full again its row is kept.")                   \
     X(lanes, "lanes", SIZE, "1", 1, 8, false, "NUMBER",                                            \
       "Connections to PostgreSQL that decide about locks, parted by first path segment.")          \
     X(batch_max, "batch_max", SIZE, "512", 1, 4096, false, "NUMBER",                               \

@@ -16,6 +16,8 @@ enum advisory_class {
     ADVISORY_JANITOR = 0x50474C05,  /* session: the one janitor; key 0 */
     ADVISORY_MIGRATE = 0x50474C06,  /* session: a running migration; key 0 */
     ADVISORY_HOLD = 0x50474C07,     /* session: a SQL session in hold(); key: of that hold */
+    ADVISORY_RATE = 0x50474C08,     /* transaction: a counter of a rate limit, or a request's id, is
+                                       being made; key: its hash */
 };
 
 #endif

@@ -43,6 +43,11 @@ void array_put_bool(struct array_writer *w, bool v)
     *add_element(w, 1, 1) = v ? 1 : 0;
 }
 
+void array_put_int4(struct array_writer *w, int32_t v)
+{
+    put_int4(add_element(w, 4, 4), v);
+}
+
 void array_put_int8(struct array_writer *w, int64_t v)
 {
     uint64_t be = htobe64((uint64_t)v);

@@ -33,6 +33,7 @@ struct array_writer {
 
 void array_begin(struct array_writer *w, struct buf *out, enum pg_type element);
 void array_put_bool(struct array_writer *w, bool v);
+void array_put_int4(struct array_writer *w, int32_t v);
 void array_put_int8(struct array_writer *w, int64_t v);
 void array_put_text(struct array_writer *w, struct str s);
 void array_put_null(struct array_writer *w);

@@ -15,7 +15,7 @@
 
 #include "base/buf.h"
 
-enum { LINK_PARAMS_MAX = 16 };
+enum { LINK_PARAMS_MAX = 17 };
 
 /* A statement, prepared at every connect. Parameters are binary, with the types given. */
 struct link_statement {

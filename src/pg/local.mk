@@ -24,6 +24,8 @@ libpgl_a_SOURCES = \
 	src/pg/migrate.c \
 	src/pg/migrate.h \
 	src/pg/op.h \
+	src/pg/rate_link.c \
+	src/pg/rate_link.h \
 	src/pg/reader.c \
 	src/pg/reader.h \
 	src/pg/sql_files.h \

@@ -10,6 +10,7 @@
 #include "pg/reader.h"
 #include "server/server.h"
 #include "service/call.h"
+#include "service/rate.h"
 #include "service/service.h"
 #include "wire/line.h"
 
@@ -113,6 +114,7 @@ struct request {
     const struct verb *verb;
     int64_t received_us;
     struct call *call;                /* while it is with the service */
+    struct rate_call *rate_call;      /* while it asks for permits */
     void (*start)(struct request *r); /* to be called when its turn comes; NULL: started */
     bool answered;
     bool asking;      /* ask is with the reader */
@@ -188,6 +190,13 @@ void verb_lock(struct request *r, const struct wire_request *w);
 void verb_unlock(struct request *r, const struct wire_request *w);
 void verb_renew(struct request *r, const struct wire_request *w);
 void verb_cancel(struct request *r, const struct wire_request *w);
+
+/* rate_verbs.c: RATE, and how a limit is said */
+void verb_rate(struct request *r, const struct wire_request *w);
+/* The fields of LIMITED; what is over its limit, in words. */
+void rate_put_limited(struct json *j, const char *what, const struct rate_answer *a);
+/* Answers where there is neither allowed nor denied. */
+void rate_refuse(struct request *r, const struct rate_answer *a);
 
 /* query_verbs.c: CHECK, INFO, LIST, and what BUSY, TIMEOUT and LOST say beside their name */
 void verb_check(struct request *r, const struct wire_request *w);

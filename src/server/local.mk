@@ -14,6 +14,7 @@ libserver_a_SOURCES = \
 	src/server/loop_lag.c \
 	src/server/loop_lag.h \
 	src/server/query_verbs.c \
+	src/server/rate_verbs.c \
 	src/server/request.c \
 	src/server/server.c \
 	src/server/server.h \

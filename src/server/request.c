@@ -41,7 +41,7 @@ struct request *request_new(struct conn *c, struct str tag)
 
 void request_release(struct request *r)
 {
-    if (r->call || r->asking || !(r->answered || r->conn == NULL))
+    if (r->call || r->rate_call || r->asking || !(r->answered || r->conn == NULL))
         return;
     if (r->conn) {
         r->conn->inflight--;
@@ -187,6 +187,10 @@ void request_orphan(struct request *r)
         struct call *call = r->call;
         r->call = NULL;
         locks_abandon(call);
+    }
+    if (r->rate_call) {
+        rates_abandon(r->rate_call);
+        r->rate_call = NULL;
     }
     request_release(r);
 }

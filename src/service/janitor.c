@@ -24,6 +24,8 @@ enum {
     ELECTION_EVERY = 4,     /* ticks between tries to become the janitor */
     SWEEP_LEASES_MAX = 500, /* looked at in one sweep */
     GAUGES_TIMEOUT_MS = 5000,
+    PRUNE_COUNTERS_MAX = 2000,      /* looked at in one step through the counters of rate limits */
+    PRUNE_REST = 40,                /* ticks between two ways through them */
     CREDIT_MAX_US = 1000 * TICK_MS, /* the part of a tick in the slack of pglockd.lease_end() */
 };
 
@@ -42,6 +44,12 @@ struct janitor {
     struct link_params params;
     bool asking;
     struct ask gauges;
+    bool pruning;
+    unsigned prune_turn;  /* when the next step through the counters is due */
+    int64_t pruned;       /* counters that the last step removed */
+    bool prune_end;       /* it reached the end of the table */
+    struct buf prune_key; /* where it ended: key and rule */
+    struct buf prune_rule;
 };
 
 static const char session_sql[] =
@@ -58,6 +66,9 @@ static const struct link_statement sweep_statement = {
     "sweep",
     "select o_expired, o_more, o_instances, o_wake, o_pending from pglockd.sweep($1, $2, $3)",
     false};
+
+static const struct link_statement prune_statement = {
+    "prune", "select o_key, o_rule, o_removed from pglockd.rate_prune($1, $2, $3, $4)", false};
 
 static void on_elected(void *arg, int call, const struct link_rows *rows)
 {
@@ -158,6 +169,47 @@ static void sweep(struct janitor *j)
     link_send(j->link, on_swept, on_swept_end, j);
 }
 
+/* --- counters of rate limits that nobody uses --- */
+
+static void on_pruned(void *arg, int call, const struct link_rows *rows)
+{
+    struct janitor *j = arg;
+    (void)call;
+    struct str key = link_text(rows, 0, 0), rule = link_text(rows, 0, 1);
+    j->prune_end = link_is_null(rows, 0, 0);
+    j->pruned = link_int(rows, 0, 2);
+    buf_clear(&j->prune_key);
+    buf_clear(&j->prune_rule);
+    if (!j->prune_end) {
+        buf_put(&j->prune_key, key.p, key.n);
+        buf_put(&j->prune_rule, rule.p, rule.n);
+    }
+}
+
+static void on_pruned_end(void *arg, const struct link_outcome *outcome)
+{
+    struct janitor *j = arg;
+    j->pruning = false;
+    if (outcome->end == LINK_REFUSED)
+        log_warn("prune_refused", "sqlstate=%s message=%s", outcome->sqlstate,
+                 log_quote(str_of(outcome->message)));
+    if (outcome->end != LINK_COMMITTED || j->prune_end)
+        j->prune_turn = j->turns + PRUNE_REST;
+    metric_add(M_RATE_PRUNED, outcome->end == LINK_COMMITTED ? j->pruned : 0);
+}
+
+static void prune(struct janitor *j)
+{
+    j->pruning = true;
+    link_params_clear(&j->params);
+    link_param_text(&j->params, buf_str(&j->prune_key));
+    link_param_text(&j->params, buf_str(&j->prune_rule));
+    link_param_int4(&j->params, PRUNE_COUNTERS_MAX);
+    link_param_int8(&j->params, j->s->o.settings->rate_idle_ms);
+    link_call(j->link, &prune_statement, &j->params);
+    link_send(j->link, on_pruned, on_pruned_end, j);
+}
+
 /* --- gauges of the shared state: shown by the janitor's daemon only, so that a sum is right --- */
 
 static void on_gauges(struct ask *a, int question, const struct link_rows *rows)
@@ -213,6 +265,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
         tick(j);
     if (!j->sweeping)
         sweep(j);
+    if (!j->pruning && (int)(j->turns - j->prune_turn) >= 0)
+        prune(j);
     if (!j->asking && j->turns % GAUGES_EVERY == 0)
         ask_gauges(j);
 }
@@ -228,7 +282,7 @@ static void on_down(void *arg)
     struct janitor *j = arg;
     if (j->leads)
         log_warn("janitor_lost", "instance=%d", (int)j->s->instance);
-    j->leads = false;
+    j->leads = j->pruning = false;
     metric_set(M_JANITOR_LEADER, 0);
     hide_gauges();
 }
@@ -236,7 +290,7 @@ static void on_down(void *arg)
 struct janitor *janitor_create(struct service *s)
 {
     static const struct link_statement *const statements[] = {&elect_statement, &tick_statement,
-                                                              &sweep_statement};
+                                                              &sweep_statement, &prune_statement};
     struct janitor *j = xcalloc(1, sizeof(*j));
     j->s = s;
     ev_timer_init(&j->timer, on_timer, TICK_MS / 1000.0, TICK_MS / 1000.0);
@@ -247,7 +301,7 @@ struct janitor *janitor_create(struct service *s)
                                    .label = "janitor",
                                    .session = session_sql,
                                    .statements = statements,
-                                   .nstatements = 3,
+                                   .nstatements = 4,
                                    .up = on_up,
                                    .down = on_down,
                                    .arg = j};
@@ -263,6 +317,8 @@ void janitor_destroy(struct janitor *j)
     link_destroy(j->link);
     link_params_free(&j->params);
     buf_free(&j->wakes);
+    buf_free(&j->prune_key);
+    buf_free(&j->prune_rule);
     free(j);
 }
 

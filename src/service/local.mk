@@ -9,6 +9,14 @@ libservice_a_SOURCES = \
 	src/service/janitor.c \
 	src/service/locks.c \
 	src/service/locks.h \
+	src/service/rate.c \
+	src/service/rate.h \
+	src/service/rate_keys.c \
+	src/service/rate_keys.h \
+	src/service/rate_math.c \
+	src/service/rate_math.h \
+	src/service/rate_policy.c \
+	src/service/rate_policy.h \
 	src/service/route.c \
 	src/service/route.h \
 	src/service/service.c \

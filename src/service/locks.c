@@ -53,6 +53,7 @@ void service_register_metrics(void)
     metrics_label_names(LABEL_CONTENTION, contention_names, 4);
     metrics_label_names(LABEL_LEASE_END, lease_end_names, 2);
     lane_register_metrics();
+    rates_register_metrics();
 }
 
 /* --- the life of a call --- */

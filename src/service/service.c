@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/xalloc.h"
+#include "service/rate.h"
 #include "service/route.h"
 #include "service/state.h"
 
@@ -156,16 +157,21 @@ static bool lanes_up(const struct service *s)
     return s->nlanes > 0;
 }
 
+void service_check_ready(struct service *s)
+{
+    if (s->was_ready || !lanes_up(s) || !rates_are_loaded(s->rates))
+        return;
+    s->was_ready = true;
+    s->o.ready(s->o.arg);
+}
+
 static void on_lane_state(void *arg, int number, bool up)
 {
     struct service *s = arg;
     metric_set(M_POSTGRES_UP, lanes_up(s));
     if (up) /* lane 0 carries the collecting for all */
         locks_resync(s, number == 0 ? -1 : number);
-    if (lanes_up(s) && !s->was_ready) {
-        s->was_ready = true;
-        s->o.ready(s->o.arg);
-    }
+    service_check_ready(s);
 }
 
 void service_lanes_start(struct service *s)
@@ -235,6 +241,7 @@ struct service *service_create(const struct service_options *options)
     s->reader = reader_create(options->loop, options->conninfo);
     s->presence = presence_create(s);
     s->janitor = janitor_create(s);
+    s->rates = rates_create(s);
     return s;
 }
 
@@ -245,6 +252,7 @@ void service_destroy(struct service *s)
     ev_timer_stop(s->o.loop, &s->look);
     reader_destroy(s->reader); /* first: who asked is told */
     events_destroy(s->events);
+    rates_destroy(s->rates);
     janitor_destroy(s->janitor);
     presence_destroy(s->presence);
     for (int i = 0; i < s->nlanes; i++)
@@ -261,7 +269,8 @@ void service_drain(struct service *s)
 
 bool service_is_idle(const struct service *s)
 {
-    return s->submitted == 0 && s->waiting == 0 && list_empty(&s->paused) && s->chores == 0;
+    return s->submitted == 0 && s->waiting == 0 && list_empty(&s->paused) && s->chores == 0 &&
+           rates_are_idle(s->rates);
 }
 
 void service_retire(struct service *s, void (*done)(void *arg), void *arg)
@@ -289,6 +298,11 @@ int32_t service_instance(const struct service *s)
 struct reader *service_reader(struct service *s)
 {
     return s->reader;
+}
+
+struct rates *service_rates(struct service *s)
+{
+    return s->rates;
 }
 
 int64_t service_waiters(const struct service *s)

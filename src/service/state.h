@@ -22,6 +22,7 @@ enum {
 struct presence; /* instance.c: registration, heartbeat, notifications */
 struct janitor;  /* janitor.c: lease clock, expiry, cleaning */
 struct events;   /* events.c: what holders are told */
+struct rates;    /* rate.c: permits */
 
 struct service {
     struct service_options o;
@@ -32,6 +33,7 @@ struct service {
     struct presence *presence;
     struct janitor *janitor;
     struct events *events; /* NULL until a client asks for events */
+    struct rates *rates;
     struct slab calls;
     struct list paused;  /* calls to be submitted again at the next look */
     struct list waiters; /* calls that wait */
@@ -64,6 +66,9 @@ void service_wake(struct service *s, int32_t instance);
 /* Somebody has come to wait for the resource, whose holder asked to be told. */
 void service_tell(struct service *s, struct str resource);
 
+/* Tells the owner once that requests may be submitted. */
+void service_check_ready(struct service *s);
+
 /* locks.c */
 void locks_granted(struct service *s, uint64_t request_id, struct str resource, int64_t token,
                    int64_t decided_us);
@@ -86,5 +91,12 @@ void events_destroy(struct events *e);
 struct janitor *janitor_create(struct service *s);
 void janitor_destroy(struct janitor *j);
 bool janitor_leads(const struct janitor *j);
+
+/* rate.c */
+struct rates *rates_create(struct service *s);
+void rates_destroy(struct rates *r);
+bool rates_are_loaded(const struct rates *r); /* the policies have been read */
+bool rates_are_idle(const struct rates *r);
+void rates_register_metrics(void);
 
 #endif

@@ -299,7 +299,7 @@ def test_ping(client):
 
 def test_help_lists_the_verbs_that_work(client):
     verbs = {v["verb"]: v for v in client.ask_ok("HELP")["verbs"]}
-    assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "QUIT", "LOCK", "UNLOCK", "RENEW",
+    assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "QUIT", "LOCK", "UNLOCK", "RENEW", "RATE",
                           "CHECK", "CANCEL", "INFO", "LIST"}
     for verb, entry in verbs.items():
         assert entry["usage"].startswith(verb) and entry["help"]
@@ -321,7 +321,7 @@ def test_stats(client, resource):
 
 
 @pytest.mark.parametrize("line", [
-    "TRANSFER a token=1 to=b", "SESSION OPEN", "RATE k", "WATCH a", "UNWATCH a", "FORCE a token=1",
+    "TRANSFER a token=1 to=b", "SESSION OPEN", "WATCH a", "UNWATCH a", "FORCE a token=1",
     "LOCK a b", "LOCK a limit=2", "LOCK a weight=2", "LOCK a shared=b", "LOCK a exclusive=b",
     "LOCK a shared-tree=b", "LOCK a exclusive-tree=b", "LOCK a session=1", "LOCK a secret=s",
     "LOCK a token=1 mode=shared", "LOCK a scope=tree", "LOCK a bind=connection", "LOCK a grace=1s",

@@ -104,6 +104,13 @@ class Replay:
         elif match := re.fullmatch(r"another user locks (\S+) by SQL", what):
             status = self.sql("select status from pglockd.lock(%s, owner => 'dba')", match[1]).fetchone()
             assert status == ("OK",)
+        elif match := re.fullmatch(r"an administrator makes the policy (\S+): (.*)", what):
+            self.sql("delete from pglockd.rate_policy where name = %s", match[1])
+            self.sql(f"insert into pglockd.rate_policy (name, {', '.join(shlex.split(match[2])[::2])}) "
+                     "values (%s, " + ", ".join(["%s"] * len(shlex.split(match[2])[1::2])) + ")",
+                     match[1], *shlex.split(match[2])[1::2])
+            self.stack.callback(self.sql, "delete from pglockd.rate_policy where name = %s", match[1])
+            self.stack.callback(self.sql, "delete from pglockd.rate_counter")
         elif what == "PostgreSQL stops answering":
             self.stack.callback(self.answer_again)
             self.daemon.signal_postgres(signal.SIGSTOP)

@@ -13,15 +13,17 @@ from schema import one, rows
 ROLES = ["pglockd_service", "pglockd_client", "pglockd_reader", "pglockd_admin"]
 
 # What each role may call beside what the service alone may: everything but force.
-CLIENT = {"lock", "unlock", "renew"}
-READER = {"lease_reading", "ttl_left_ms"}  # which the views call
-ADMIN = READER | {"force", "tick"}
+CLIENT = {"lock", "unlock", "renew", "rate"}
+READER = {"lease_reading", "ttl_left_ms",  # which the views call
+          "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level"}
+ADMIN = READER | {"force", "tick", "rate_reset"}
 NOT_SERVICE = {"force", "force_lease"}
 
-VIEWS = {"locks", "queue", "instances", "schema_info"}
+VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits"}
 TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
+    "rate_policy": "s", "rate_epoch": "s", "rate_counter": "siud", "rate_request": "siud",
 }
 RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
 
@@ -83,6 +85,8 @@ def test_tables(still, role):
             assert has == TABLES[name], name
         elif name in ("migration", "function_set") and role != "pglockd_client":
             assert has == "s", name
+        elif name == "rate_policy" and role in ("pglockd_reader", "pglockd_admin"):
+            assert has == ("siud" if role == "pglockd_admin" else "s")
         else:
             assert has == "", name
         assert not one(cursor, "select has_table_privilege(%s, %s, 'truncate, references, trigger')",
