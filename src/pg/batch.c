@@ -88,7 +88,9 @@ struct batch_key {
 enum key_space { KEY_RESOURCE = 1, KEY_LEASE, KEY_ID, KEY_CONN };
 /* How many LOCKs and how many others are worth a batch of their own. */
 enum { SPLIT_MIN = 8 };
-enum { CONN_BLOCKED = OP_KINDS }; /* an operation of it was skipped: so are all later ones */
+/* In the place of a connection's kind: an operation of it was skipped, so that all later ones are.
+ */
+enum { CONN_BLOCKED = OP_KINDS, CONN_ABSENT /* and none of it is in the batch */ };
 
 void batch_init(struct batch *b, size_t max, size_t guards_max)
 {
@@ -146,6 +148,17 @@ static bool in_order(struct batch *b, const struct op *op, uint64_t conn)
     return op->conn_id == 0 || key->epoch != b->epoch || key->kind <= (uint32_t)op->kind;
 }
 
+static bool has_conn(const struct batch *b, uint64_t conn)
+{
+    const struct batch_key *key = find_key(b, conn);
+    return key->epoch == b->epoch && key->kind != CONN_ABSENT;
+}
+
+static void block_conn(struct batch *b, uint64_t conn)
+{
+    add_key(b, conn, has_conn(b, conn) ? CONN_BLOCKED : CONN_ABSENT);
+}
+
 /* LOCKs alone, all but LOCKs, or (when there are few of either) both? */
 enum side { SIDE_BOTH, SIDE_LOCKS, SIDE_OTHERS };
 
@@ -154,23 +167,26 @@ static enum side side_of(const struct op *op)
     return op->kind == OP_ACQUIRE ? SIDE_LOCKS : SIDE_OTHERS;
 }
 
-/* The side of the oldest goes first, so that none waits for more than one batch. */
+/*
+ * The side of the oldest goes first, so that none waits for more than one batch. LOCKs that will
+ * only join a queue go behind what may hand a resource over to somebody.
+ */
 static enum side choose_side(const struct list *queue)
 {
-    size_t locks = 0, others = 0;
+    size_t locks = 0, others = 0, lazy = 0;
     list_for_each(at, queue)
     {
-        if (container_of(at, struct op, link)->kind == OP_ACQUIRE)
-            locks++;
-        else
-            others++;
+        const struct op *op = container_of(at, struct op, link);
+        locks += op->kind == OP_ACQUIRE;
+        others += op->kind != OP_ACQUIRE;
+        lazy += op->lazy;
         if (locks >= SPLIT_MIN && others >= SPLIT_MIN)
             return side_of(list_first(queue, struct op, link));
     }
-    return SIDE_BOTH;
+    return others > 0 && lazy == locks ? SIDE_OTHERS : SIDE_BOTH;
 }
 
-static bool try_add(struct batch *b, struct op *op, enum side side)
+static bool try_add(struct batch *b, struct op *op, enum side side, const struct batch *ahead)
 {
     uint64_t conn = hash_key(KEY_CONN, (struct str){0}, op->conn_id);
     uint64_t resource = hash_key(KEY_RESOURCE, op->resource, 0);
@@ -181,9 +197,10 @@ static bool try_add(struct batch *b, struct op *op, enum side side)
 
     if ((side != SIDE_BOTH && side_of(op) != side) || !in_order(b, op, conn) ||
         (by_token && has_key(b, lease)) || (id && has_key(b, id)) ||
-        (new_guard && b->guards >= b->guards_max)) {
+        (new_guard && b->guards >= b->guards_max) ||
+        (ahead && op->conn_id && has_conn(ahead, conn))) {
         if (op->conn_id)
-            add_key(b, conn, CONN_BLOCKED);
+            block_conn(b, conn);
         return false;
     }
     if (new_guard) {
@@ -203,7 +220,7 @@ static bool try_add(struct batch *b, struct op *op, enum side side)
     return true;
 }
 
-size_t batch_fill(struct batch *b, struct list *queue)
+size_t batch_fill(struct batch *b, struct list *queue, const struct batch *ahead)
 {
     size_t skipped = 0;
     enum side side = choose_side(queue);
@@ -219,7 +236,7 @@ size_t batch_fill(struct batch *b, struct list *queue)
         /* What is skipped is looked at again for every batch: do not look at too much. */
         if (b->count >= b->max || skipped >= b->max)
             break;
-        if (!try_add(b, container_of(at, struct op, link), side))
+        if (!try_add(b, container_of(at, struct op, link), side, ahead))
             skipped++;
     }
     return b->count;

@@ -41,10 +41,11 @@ void batch_init(struct batch *b, size_t max, size_t guards_max);
 void batch_free(struct batch *b);
 
 /*
- * Takes from queue what may go together, in order; the first is always taken. Returns how many
- * operations the batch has now.
+ * Takes from queue what may go together, in order. Returns how many operations the batch has now;
+ * without ahead, that is at least one of a queue that has any. ahead is the batch in flight, or
+ * NULL: operations of its connections stay in the queue, since it may be refused and come back.
  */
-size_t batch_fill(struct batch *b, struct list *queue);
+size_t batch_fill(struct batch *b, struct list *queue, const struct batch *ahead);
 /*
  * Puts the operations of a kind in the order of their resources' bytes; those of one resource keep
  * the order in which they came. pglockd.acquire_batch() then sees at once who is alone.

@@ -20,6 +20,8 @@ enum {
     OLD_SESSION_RETRY_MS = 50, /* between looks whether the lane's old session has ended */
     LAZY_MS = 1,               /* what a lazy operation waits at most for others */
     PAUSE_MS = 100,            /* after a batch that the server could not serve */
+    FLIGHTS = 2,               /* batches in flight at most */
+    SECOND_MIN = 8,            /* operations that are worth a second batch in flight */
 };
 
 enum lane_state {
@@ -31,18 +33,26 @@ enum lane_state {
 
 enum batch_end { BATCH_COMMITTED, BATCH_REFUSED, BATCH_LOST };
 
+/* A batch on its way. */
+struct flight {
+    struct batch batch;
+    struct batch_news news;
+    enum op_kind calls[OP_KINDS];
+    int64_t sent_us;
+    size_t share;   /* the lane's when it was sent */
+    bool malformed; /* a row of it could not be read */
+};
+
 struct lane {
     struct lane_options o;
     struct link *link;
     enum lane_state state;
     struct list queue;
     size_t queued;
-    struct batch batch; /* in flight */
-    int64_t sent_us;    /* 0: no batch is in flight */
-    bool malformed;     /* a row of this batch could not be read */
-    struct batch_news news;
-    bool claimed; /* the answer to the last claim */
-    enum op_kind calls[OP_KINDS];
+    struct flight flights[FLIGHTS]; /* a ring: answered in the order they were sent */
+    size_t first;                   /* the oldest in flight */
+    size_t flying;                  /* how many are in flight */
+    bool claimed;                   /* the answer to the last claim */
     size_t share; /* operations in the next batch at most: halved while the server refuses */
     struct list in_doubt; /* acquires of a lost batch, until the answer of find_grants */
     struct link_params params;
@@ -91,25 +101,60 @@ static void requeue(struct lane *lane, struct op *op)
     lane->queued++;
 }
 
-static void put_back(struct lane *lane)
+static struct flight *oldest(struct lane *lane)
 {
-    for (int k = 0; k < OP_KINDS; k++)
-        list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->place = OP_QUEUED;
-    lane->queued += lane->batch.count;
-    lane->has_eager = true;
-    batch_return(&lane->batch, &lane->queue);
+    return &lane->flights[lane->first];
 }
 
-static void finish_all(struct lane *lane)
+/* The oldest batch has ended: its operations are handed over by the caller. */
+static struct flight *land(struct lane *lane)
+{
+    struct flight *f = oldest(lane);
+    lane->first = (lane->first + 1) % FLIGHTS;
+    lane->flying--;
+    return f;
+}
+
+static void each_op(const struct flight *f, void (*fn)(void *arg, struct op *op), void *arg)
+{
+    for (int k = 0; k < OP_KINDS; k++)
+        list_for_each(at, &f->batch.ops[k]) fn(arg, container_of(at, struct op, link));
+}
+
+static void set_queued(void *arg, struct op *op)
+{
+    (void)arg;
+    op->place = OP_QUEUED;
+}
+
+static void set_status(void *arg, struct op *op)
+{
+    op->status = *(const enum op_status *)arg;
+}
+
+static void set_was_unknown(void *arg, struct op *op)
+{
+    (void)arg;
+    op->was_unknown = true;
+}
+
+static void put_back(struct lane *lane, struct flight *f)
+{
+    each_op(f, set_queued, NULL);
+    lane->queued += f->batch.count;
+    lane->has_eager = true;
+    batch_return(&f->batch, &lane->queue);
+}
+
+static void finish_all(struct flight *f)
 {
     struct list done;
     list_init(&done);
     for (int k = 0; k < OP_KINDS; k++) {
-        list_splice(&done, &lane->batch.ops[k]);
-        lane->batch.counts[k] = 0;
+        list_splice(&done, &f->batch.ops[k]);
+        f->batch.counts[k] = 0;
     }
-    lane->batch.count = 0;
-    lane->sent_us = 0;
+    f->batch.count = 0;
     while (!list_empty(&done)) {
         struct op *op = list_first(&done, struct op, link);
         enum op_status status = op->status;
@@ -124,31 +169,28 @@ static void finish_all(struct lane *lane)
 
 static void on_rows(void *arg, int call, const struct link_rows *rows)
 {
-    struct lane *lane = arg;
-    if (!batch_answer(&lane->batch, lane->calls[call], rows, &lane->news))
-        lane->malformed = true;
+    struct flight *f = oldest(arg);
+    if (!batch_answer(&f->batch, f->calls[call], rows, &f->news))
+        f->malformed = true;
 }
 
 /* The server refused the whole batch: nothing of it was done. */
-static void refused(struct lane *lane, const struct link_outcome *outcome)
+static void refused(struct lane *lane, struct flight *f, const struct link_outcome *outcome)
 {
     enum sqlstate_meaning meaning = sqlstate_meaning(outcome->sqlstate);
-    size_t count = lane->batch.count;
+    size_t count = f->batch.count;
     metric_add1(M_BATCHES, BATCH_REFUSED, 1);
     log_warn("batch_refused", "lane=%d sqlstate=%s requests=%zu message=%s", lane->o.number,
              outcome->sqlstate, count, log_quote(str_of(outcome->message)));
-    lane->sent_us = 0;
+    pump_later(lane);
     if (count == 1 && meaning == SQLSTATE_BUG) {
-        for (int k = 0; k < OP_KINDS; k++)
-            list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->status =
-                OP_FAILED;
-        finish_all(lane);
-        pump_later(lane);
+        enum op_status failed = OP_FAILED;
+        each_op(f, set_status, &failed);
+        finish_all(f);
         return;
     }
-    put_back(lane);
+    put_back(lane, f);
     lane->share = count > 1 ? count / 2 : 1;
-    pump_later(lane);
     if (meaning != SQLSTATE_BUG) {
         ev_timer_stop(lane->o.loop, &lane->pause);
         ev_timer_set(&lane->pause, PAUSE_MS / 1000.0, 0.);
@@ -157,51 +199,45 @@ static void refused(struct lane *lane, const struct link_outcome *outcome)
 }
 
 /* The connection broke while the batch was in flight: sort what can be sent again. */
-static void lost(struct lane *lane)
+static void lost(struct lane *lane, struct flight *f)
 {
     metric_add1(M_BATCHES, BATCH_LOST, 1);
-    list_splice(&lane->in_doubt, &lane->batch.ops[OP_ACQUIRE]);
-    for (int k = 0; k < OP_KINDS; k++) {
-        list_for_each(at, &lane->batch.ops[k]) container_of(at, struct op, link)->was_unknown =
-            true;
-        lane->batch.count -= k == OP_ACQUIRE ? lane->batch.counts[k] : 0;
-    }
-    lane->batch.counts[OP_ACQUIRE] = 0;
-    lane->sent_us = 0;
-    put_back(lane);
+    each_op(f, set_was_unknown, NULL);
+    list_splice(&lane->in_doubt, &f->batch.ops[OP_ACQUIRE]);
+    f->batch.count -= f->batch.counts[OP_ACQUIRE];
+    f->batch.counts[OP_ACQUIRE] = 0;
+    put_back(lane, f);
 }
 
 /* The commit is here, but a promoted standby may not have it: nobody can tell. */
-static void unreplicated(struct lane *lane)
+static void unreplicated(struct lane *lane, struct flight *f)
 {
+    enum op_status unknown = OP_UNKNOWN;
     metric_add1(M_BATCHES, BATCH_LOST, 1);
-    log_warn("batch_not_replicated", "lane=%d requests=%zu", lane->o.number, lane->batch.count);
-    for (int k = 0; k < OP_KINDS; k++)
-        list_for_each(at, &lane->batch.ops[k])
-        {
-            container_of(at, struct op, link)->status = OP_UNKNOWN;
-        }
-    finish_all(lane);
+    log_warn("batch_not_replicated", "lane=%d requests=%zu", lane->o.number, f->batch.count);
+    each_op(f, set_status, &unknown);
+    finish_all(f);
     /* Waiters whose grants were in it are found by the resync of a new connection. */
     link_reset(lane->link, "a commit was not replicated");
 }
 
-static void tell_news(struct lane *lane, int64_t decided_us)
+static void tell_news(struct lane *lane, const struct flight *f)
 {
     const struct lane_sink *sink = &lane->o.sink;
-    for (size_t at = 0; at < lane->news.grants.len; at += sizeof(struct batch_grant)) {
+    const struct batch_news *news = &f->news;
+    for (size_t at = 0; at < news->grants.len; at += sizeof(struct batch_grant)) {
         struct batch_grant grant;
-        memcpy(&grant, lane->news.grants.data + at, sizeof(grant));
-        sink->granted(sink->arg, grant.request_id, str_of(lane->news.names.data + grant.name),
-                      grant.token, decided_us);
+        memcpy(&grant, news->grants.data + at, sizeof(grant));
+        sink->granted(sink->arg, grant.request_id, str_of(news->names.data + grant.name),
+                      grant.token, f->sent_us);
     }
-    for (size_t at = 0; at < lane->news.wakes.len; at += sizeof(int32_t)) {
+    for (size_t at = 0; at < news->wakes.len; at += sizeof(int32_t)) {
         int32_t instance;
-        memcpy(&instance, lane->news.wakes.data + at, sizeof(instance));
+        memcpy(&instance, news->wakes.data + at, sizeof(instance));
         sink->wake(sink->arg, instance);
     }
-    for (size_t at = 0; at < lane->news.pending.len;) {
-        struct str resource = str_of(lane->news.pending.data + at);
+    for (size_t at = 0; at < news->pending.len;) {
+        struct str resource = str_of(news->pending.data + at);
         sink->pending(sink->arg, resource);
         at += resource.n + 1;
     }
@@ -210,70 +246,103 @@ static void tell_news(struct lane *lane, int64_t decided_us)
 static void on_end(void *arg, const struct link_outcome *outcome)
 {
     struct lane *lane = arg;
+    struct flight *f = land(lane);
     if (outcome->end == LINK_REFUSED) {
-        refused(lane, outcome);
+        refused(lane, f, outcome);
         return;
     }
     if (outcome->end == LINK_UNREPLICATED) {
-        unreplicated(lane);
+        unreplicated(lane, f);
         return;
     }
-    if (outcome->end == LINK_UNKNOWN || lane->malformed) {
-        lost(lane);
+    if (outcome->end == LINK_UNKNOWN || f->malformed) {
+        lost(lane, f);
         link_reset(lane->link, "the end of a batch is not known");
         return;
     }
     metric_add1(M_BATCHES, BATCH_COMMITTED, 1);
-    metric_observe_us(M_BATCH_DURATION, clock_mono_us() - lane->sent_us);
-    lane->share = lane->o.batch_max;
+    metric_observe_us(M_BATCH_DURATION, clock_mono_us() - f->sent_us);
+    /* One that was sent before another was refused says nothing about what is left of that. */
+    if (f->share == lane->share)
+        lane->share = lane->o.batch_max;
     /* News first: a waiter whose operation is in this batch takes its grant with its answer. */
-    tell_news(lane, lane->sent_us);
-    finish_all(lane);
+    tell_news(lane, f);
+    finish_all(f);
     pump_later(lane);
+}
+
+static void mark_sent(void *arg, struct op *op)
+{
+    op->place = OP_SENT;
+    op->sent_us = *(const int64_t *)arg;
 }
 
 static void send_batch(struct lane *lane)
 {
+    struct flight *ahead = lane->flying > 0 ? oldest(lane) : NULL;
+    struct flight *f = &lane->flights[(lane->first + lane->flying) % FLIGHTS];
     size_t calls = 0;
-    int64_t now_us = clock_mono_us();
-    lane->batch.max = lane->share;
-    lane->queued -= batch_fill(&lane->batch, &lane->queue);
-    /* One order of rows in every batch of every daemon: they never wait for each other in a ring.
-     */
+    f->batch.max = lane->share;
+    if (batch_fill(&f->batch, &lane->queue, ahead ? &ahead->batch : NULL) == 0)
+        return;
+    lane->queued -= f->batch.count;
     lane->has_eager = !list_empty(&lane->queue);
     ev_timer_stop(lane->o.loop, &lane->lazy);
-    batch_sort(&lane->batch, OP_RELEASE);
-    batch_sort(&lane->batch, OP_RENEW);
-    batch_sort(&lane->batch, OP_ACQUIRE);
+    f->sent_us = clock_mono_us();
+    f->share = lane->share;
+    f->malformed = false;
+    batch_news_clear(&f->news);
+    each_op(f, mark_sent, &f->sent_us);
+    /* One order of rows in every batch of every daemon: they never wait for each other in a ring.
+     */
+    batch_sort(&f->batch, OP_RELEASE);
+    batch_sort(&f->batch, OP_RENEW);
+    batch_sort(&f->batch, OP_ACQUIRE);
     for (int k = 0; k < OP_KINDS; k++) {
-        if (lane->batch.counts[k] == 0)
+        if (f->batch.counts[k] == 0)
             continue;
-        list_for_each(at, &lane->batch.ops[k])
-        {
-            struct op *op = container_of(at, struct op, link);
-            op->place = OP_SENT;
-            op->sent_us = now_us;
-        }
-        batch_params(&lane->batch, (enum op_kind)k, lane->o.instance, &lane->params);
+        batch_params(&f->batch, (enum op_kind)k, lane->o.instance, &lane->params);
         link_call(lane->link, batch_statement((enum op_kind)k), &lane->params);
-        lane->calls[calls++] = (enum op_kind)k;
+        f->calls[calls++] = (enum op_kind)k;
     }
-    metric_observe(M_BATCH_REQUESTS, (int64_t)lane->batch.count);
-    lane->sent_us = now_us;
-    lane->malformed = false;
-    batch_news_clear(&lane->news);
+    metric_observe(M_BATCH_REQUESTS, (int64_t)f->batch.count);
+    lane->flying++;
     link_send(lane->link, on_rows, on_end, lane);
+}
+
+/*
+ * A second batch goes behind the one in flight when it is about as large: the server then never
+ * waits for the daemon. Smaller ones wait and grow, since each batch has a fixed cost, unless they
+ * are lazy and stood aside for the one in flight. None goes while a refused batch is taken apart.
+ */
+static bool worth_second(const struct lane *lane)
+{
+    const struct batch *ahead = &lane->flights[lane->first].batch;
+    size_t least = ahead->count / 2 > SECOND_MIN ? ahead->count / 2 : SECOND_MIN;
+    bool stood_aside =
+        ahead->counts[OP_ACQUIRE] == 0 && list_first(&lane->queue, struct op, link)->lazy;
+    return lane->flying < FLIGHTS && lane->share == lane->o.batch_max &&
+           (lane->queued >= least || stood_aside);
+}
+
+static bool may_send(const struct lane *lane)
+{
+    return lane->state == LANE_READY && !list_empty(&lane->queue) && !ev_is_active(&lane->pause) &&
+           (lane->flying == 0 || worth_second(lane));
 }
 
 static void pump(struct lane *lane)
 {
-    if (lane->state != LANE_READY || lane->sent_us != 0 || list_empty(&lane->queue) ||
-        ev_is_active(&lane->pause))
+    if (!may_send(lane))
         return;
-    if (lane->has_eager)
+    if (!lane->has_eager) {
+        if (!ev_is_active(&lane->lazy))
+            ev_timer_again(lane->o.loop, &lane->lazy);
+        return;
+    }
+    send_batch(lane);
+    if (may_send(lane) && lane->has_eager)
         send_batch(lane);
-    else if (!ev_is_active(&lane->lazy))
-        ev_timer_again(lane->o.loop, &lane->lazy);
 }
 
 /*
@@ -448,7 +517,8 @@ struct lane *lane_create(const struct lane_options *options)
     lane->share = options->batch_max;
     list_init(&lane->queue);
     list_init(&lane->in_doubt);
-    batch_init(&lane->batch, options->batch_max, GUARDS_MAX);
+    for (int i = 0; i < FLIGHTS; i++)
+        batch_init(&lane->flights[i].batch, options->batch_max, GUARDS_MAX);
     snprintf(lane->label, sizeof(lane->label), "lane%d", options->number);
     ev_init(&lane->pause, on_pause_over);
     lane->pause.data = lane;
@@ -483,8 +553,10 @@ void lane_destroy(struct lane *lane)
     ev_timer_stop(lane->o.loop, &lane->lazy);
     link_destroy(lane->link);
     link_params_free(&lane->params);
-    batch_free(&lane->batch);
-    batch_news_free(&lane->news);
+    for (int i = 0; i < FLIGHTS; i++) {
+        batch_free(&lane->flights[i].batch);
+        batch_news_free(&lane->flights[i].news);
+    }
     free(lane);
 }
 
@@ -531,13 +603,13 @@ void lane_expire(struct lane *lane, int64_t queued_before_us)
 
 int64_t lane_sent_since_us(const struct lane *lane)
 {
-    return lane->sent_us;
+    return lane->flying > 0 ? lane->flights[lane->first].sent_us : 0;
 }
 
 void lane_each_sent(struct lane *lane, void (*fn)(void *arg, struct op *op), void *arg)
 {
-    for (int k = 0; k < OP_KINDS; k++)
-        list_for_each(at, &lane->batch.ops[k]) fn(arg, container_of(at, struct op, link));
+    for (size_t i = 0; i < lane->flying; i++)
+        each_op(&lane->flights[(lane->first + i) % FLIGHTS], fn, arg);
     list_for_each(at, &lane->in_doubt) fn(arg, container_of(at, struct op, link));
 }
 
@@ -553,7 +625,7 @@ bool lane_is_up(const struct lane *lane)
 
 bool lane_is_idle(const struct lane *lane)
 {
-    return lane->queued == 0 && lane->sent_us == 0 && list_empty(&lane->in_doubt);
+    return lane->queued == 0 && lane->flying == 0 && list_empty(&lane->in_doubt);
 }
 
 size_t lane_queued(const struct lane *lane)

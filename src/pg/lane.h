@@ -2,7 +2,7 @@
 #define PGLOCKD_PG_LANE_H
 
 /*
- * A lane: one connection to PostgreSQL over which batches of operations go, one batch at a time.
+ * A lane: one connection to PostgreSQL over which batches of operations go, two in flight at most.
  * What is submitted while a batch is in flight goes together in the next one, so that batches grow
  * with the load and an idle lane adds no delay. All operations of one resource use one lane.
  *
@@ -64,9 +64,9 @@ bool lane_remove(struct lane *lane, struct op *op);
  * touched: see lane_sent_since_us().
  */
 void lane_expire(struct lane *lane, int64_t queued_before_us);
-/* When the batch in flight was sent, clock_mono_us(); 0 when there is none. */
+/* When the oldest batch in flight was sent, clock_mono_us(); 0 when there is none. */
 int64_t lane_sent_since_us(const struct lane *lane);
-/* Calls fn for each operation of the batch in flight. */
+/* Calls fn for each operation of the batches in flight. */
 void lane_each_sent(struct lane *lane, void (*fn)(void *arg, struct op *op), void *arg);
 
 /* Calls fn for each queued operation. */

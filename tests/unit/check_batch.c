@@ -21,7 +21,7 @@ static size_t fill(struct batch *b, struct list *queue, struct op *ops, size_t n
         list_init(&ops[i].link);
         list_append(queue, &ops[i].link);
     }
-    return batch_fill(b, queue);
+    return batch_fill(b, queue, NULL);
 }
 
 static bool is_in(const struct batch *b, const struct op *op)
@@ -142,7 +142,7 @@ START_TEST(what_is_returned_goes_to_the_front)
     ck_assert_ptr_eq(queue.next, &ops[1].link);
     ck_assert_ptr_eq(queue.next->next, &ops[0].link);
     ck_assert_ptr_eq(queue.prev, &ops[2].link);
-    ck_assert_uint_eq(batch_fill(&b, &queue), 2); /* keys of the batch before do not count */
+    ck_assert_uint_eq(batch_fill(&b, &queue, NULL), 2); /* keys of the batch before do not count */
     batch_free(&b);
 }
 END_TEST
@@ -166,6 +166,62 @@ START_TEST(sorted_by_resource_and_arrival)
 }
 END_TEST
 
+/* The batch ahead may be refused and come back: its connections' later operations must not be done.
+ */
+START_TEST(nobody_overtakes_himself_in_the_batch_behind)
+{
+    struct op first[] = {op_of(OP_ACQUIRE, "a", 0, 1), op_of(OP_ACQUIRE, "b", 0, 2)};
+    struct op ops[] = {op_of(OP_ACQUIRE, "c", 0, 1), op_of(OP_ACQUIRE, "c", 0, 3),
+                       op_of(OP_ACQUIRE, "d", 0, 0), op_of(OP_ACQUIRE, "e", 0, 2)};
+    struct batch ahead, b;
+    struct list queue;
+    batch_init(&ahead, 100, 100);
+    batch_init(&b, 100, 100);
+    ck_assert_uint_eq(fill(&ahead, &queue, first, 2), 2);
+    list_init(&queue);
+    for (int i = 0; i < 4; i++)
+        list_append(&queue, &ops[i].link);
+    ck_assert_uint_eq(batch_fill(&b, &queue, &ahead), 2);
+    ck_assert(is_in(&b, &ops[1]) && is_in(&b, &ops[2]));
+    batch_free(&ahead);
+    batch_free(&b);
+}
+END_TEST
+
+/* One that was only skipped by the batch ahead is in nobody's way. */
+START_TEST(what_the_batch_ahead_left_goes_behind_it)
+{
+    struct op ops[20];
+    struct batch ahead, b;
+    struct list queue;
+    batch_init(&ahead, 100, 100);
+    batch_init(&b, 100, 100);
+    for (int i = 0; i < 20; i++)
+        ops[i] = op_of(i % 2 ? OP_ACQUIRE : OP_RELEASE, "a", i, (uint64_t)i + 1);
+    ck_assert_uint_eq(fill(&ahead, &queue, ops, 20), 10);
+    ck_assert_uint_eq(batch_fill(&b, &queue, &ahead), 10);
+    ck_assert_uint_eq(b.counts[OP_ACQUIRE], 10);
+    batch_free(&ahead);
+    batch_free(&b);
+}
+END_TEST
+
+START_TEST(lazy_locks_stand_aside_for_others)
+{
+    struct op ops[] = {op_of(OP_ACQUIRE, "a", 0, 1), op_of(OP_RELEASE, "a", 1, 2)};
+    struct batch b;
+    struct list queue;
+    ops[0].lazy = true;
+    batch_init(&b, 100, 100);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 2), 1);
+    ck_assert(is_in(&b, &ops[1]));
+    batch_free(&b);
+    batch_init(&b, 100, 100);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 1), 1); /* alone it goes */
+    batch_free(&b);
+}
+END_TEST
+
 START_TEST(a_lane_has_all_beneath_a_first_segment)
 {
     bool used[4] = {false};
@@ -185,5 +241,6 @@ END_TEST
 
 UNIT_MAIN("batch", takes_what_goes_together_up_to_max, counts_guards_not_requests, no_lease_twice,
           no_id_twice, a_connection_keeps_its_order, many_locks_and_many_others_go_apart,
-          what_is_returned_goes_to_the_front, sorted_by_resource_and_arrival,
-          a_lane_has_all_beneath_a_first_segment)
+          nobody_overtakes_himself_in_the_batch_behind, what_the_batch_ahead_left_goes_behind_it,
+          lazy_locks_stand_aside_for_others, what_is_returned_goes_to_the_front,
+          sorted_by_resource_and_arrival, a_lane_has_all_beneath_a_first_segment)
