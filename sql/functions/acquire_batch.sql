@@ -33,16 +33,17 @@ as $$
 #variable_conflict use_variable
 declare
     v_count constant integer := cardinality(p_resource);
-    v_now_us bigint;
-    v_quiet_us bigint;
     v_single integer[];
     v_sorted boolean;
-    v_left integer[];
+    v_done integer[];
     v_one record;
-    i integer;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform pglockd.require_read_committed();
+    end if;
+    -- A daemon's connection has looked when it was made.
+    if p_instance is null and not exists (select from pglockd.queue_epoch) then
+        perform pglockd.open_queue_epoch();
     end if;
     if v_count >= 4 then
         -- Those that are alone in wanting their resource, under its guard; only order shows who is.
@@ -65,8 +66,7 @@ begin
             select k, now.us, nextval('pglockd.token_seq') as token
               from now
              cross join unnest(v_single) k
-             where now.us >= now.quiet_until_us and exists (select from pglockd.queue_epoch)
-               and not exists (select from pglockd.lease x where x.resource = p_resource[k])
+             where now.us >= now.quiet_until_us and not exists (select from pglockd.lease x where x.resource = p_resource[k])
                and not exists (select from pglockd.waiter x
                                 where x.resource = p_resource[k] and x.absent_until_us is null)
         ), granted as (
@@ -82,66 +82,21 @@ begin
         if cardinality(o_item) = v_count then
             return;
         end if;
+        v_done := o_item;
     end if;
 
-    v_left := array(select k from generate_series(1, v_count) k where k <> all (coalesce(o_item, '{}')) order by k);
-    foreach i in array v_left loop
-        o_item := o_item || i;
-        if not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[i])) then
-            if p_wait[i] and p_id[i] is null then
-                -- In the queue without the guard, so that newcomers line up behind it.
-                o_status := o_status || 'w'::"char";
-                o_number := o_number || pglockd.enqueue(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i],
-                    p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i], false);
-                o_pending := o_pending || p_resource[i];
-            else
-                o_status := o_status || 'r'::"char";
-                o_number := o_number || null::bigint;
-            end if;
-            continue;
-        end if;
-        if v_now_us is null then
-            select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at),
-                   case when exists (select from pglockd.queue_epoch) then c.quiet_until_us end
-              into v_now_us, v_quiet_us
-              from pglockd.clock c where c.one;
-            v_quiet_us := coalesce(v_quiet_us, pglockd.open_queue_epoch());
-        end if;
-        if p_id[i] is not null then
-            v_one := pglockd.find_repeated(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i], p_wait[i],
-                p_conn[i], p_request[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_id[i]);
-            if v_one.o_status is not null then
-                o_status := o_status || v_one.o_status;
-                o_number := o_number || v_one.o_number;
-                if v_one.o_status = 'w' then
-                    o_pending := o_pending || p_resource[i];
-                end if;
-                continue;
-            end if;
-        end if;
-        if v_now_us < v_quiet_us then
-            if p_wait[i] then
-                o_status := o_status || 'w'::"char";
-                o_number := o_number || pglockd.enqueue(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i],
-                    p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i], true);
-                o_pending := o_pending || p_resource[i];
-            else
-                o_status := o_status || 'q'::"char";
-                o_number := o_number || null::bigint;
-            end if;
-            continue;
-        end if;
-        v_one := pglockd.acquire_one(p_instance, v_now_us, p_resource[i], p_exclusive[i], p_ttl_ms[i], p_wait[i],
+    for i in 1 .. v_count loop
+        continue when i = any (v_done);
+        v_one := pglockd.acquire_one(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i], p_wait[i],
             p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i]);
+        o_item := o_item || i;
         o_status := o_status || v_one.o_status;
         o_number := o_number || v_one.o_number;
         o_grant_request := o_grant_request || v_one.o_grant_request;
         o_grant_resource := o_grant_resource || v_one.o_grant_resource;
         o_grant_token := o_grant_token || v_one.o_grant_token;
         o_wake := o_wake || v_one.o_wake;
-        if v_one.o_more then
-            o_pending := o_pending || p_resource[i];
-        end if;
+        o_pending := o_pending || v_one.o_pending;
     end loop;
     if 'w' = any (o_status) then
         if exists (select from pglockd.listener) then

@@ -1,15 +1,20 @@
 -- pglockd.claim_lane(lane)
 -- Purpose:    makes the calling session the only one of a daemon's lane, so that no transaction of an
 --             older connection is still at work when the daemon asks what became of it. The session
---             that has the lane is ended.
+--             that has the lane is ended. A crash of the server ends all sessions: so here is where a
+--             daemon notices that the queue was emptied, before it decides anything.
 -- Parameters: lane   instance_id * 8 + number of the lane
 -- Returns:    true when the calling session has the lane; false: ask again soon.
+-- Tables:     queue_epoch (insert), clock (update)
 create or replace function pglockd.claim_lane(p_lane integer)
 returns boolean
 language plpgsql
 as $$
 begin
     if pg_try_advisory_lock(1346849796, p_lane) then
+        if not exists (select from pglockd.queue_epoch) then
+            perform pglockd.open_queue_epoch();
+        end if;
         return true;
     end if;
     perform pg_terminate_backend(k.pid)

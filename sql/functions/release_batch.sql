@@ -22,11 +22,11 @@ as $$
 declare
     v_count constant integer := coalesce(cardinality(p_resource), 0);
     v_missed text[];
-    v_granted_at timestamptz;
-    v_one_floor bigint;
     v_waited text[];
     v_floor bigint[];
+    v_free boolean[];
     v_done record;
+    r record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform pglockd.require_read_committed();
@@ -47,7 +47,7 @@ begin
         ), gone as (
             delete from pglockd.lease l using due
              where l.ctid = due.place
-            returning due.k, l.resource, l.granted_at, l.queue_floor,
+            returning due.k, l.resource, l.granted_at, l.queue_floor, l.mode,
                       exists (select from pglockd.waiter w
                                where w.resource = l.resource and w.ticket > l.queue_floor)
                       or (select exists (select from pglockd.waiter w where w.early_resource is not null))
@@ -55,31 +55,36 @@ begin
         )
         select array_agg(g.k), array_agg('g'::"char"),
                array_agg(greatest(0, extract(epoch from clock_timestamp() - g.granted_at) * 1000)::bigint),
-               array_agg(g.resource) filter (where g.waited), array_agg(g.queue_floor) filter (where g.waited)
-          into o_item, o_status, o_number, v_waited, v_floor
+               array_agg(g.resource) filter (where g.waited), array_agg(g.queue_floor) filter (where g.waited),
+               array_agg(g.mode = 'exclusive') filter (where g.waited)
+          into o_item, o_status, o_number, v_waited, v_floor, v_free
           from gone g;
     else
         -- The same, one by one: for a few, simple statements cost less than one of sets. Here the guard
         -- is taken after the deletion, by hand_over(), and whether somebody waits is looked at after it.
         for i in 1 .. v_count loop
-            select l.granted_at, l.queue_floor into v_granted_at, v_one_floor
-              from pglockd.lease l
-             where l.resource = p_resource[i] and l.token = p_token[i]
-               and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
-               for update skip locked;
-            if v_granted_at is not null then
-                delete from pglockd.lease l where l.resource = p_resource[i] and l.token = p_token[i];
+            with due as materialized (
+                select l.ctid as place from pglockd.lease l
+                 where l.resource = p_resource[i] and l.token = p_token[i]
+                   and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
+                   for update skip locked
+            )
+            delete from pglockd.lease l using due
+             where l.ctid = due.place
+            returning l.granted_at, l.queue_floor, l.mode into r;
+            if r.granted_at is not null then
                 o_item := o_item || i;
                 o_status := o_status || 'g'::"char";
                 o_number := o_number
-                    || greatest(0, extract(epoch from clock_timestamp() - v_granted_at) * 1000)::bigint;
+                    || greatest(0, extract(epoch from clock_timestamp() - r.granted_at) * 1000)::bigint;
                 v_waited := v_waited || p_resource[i];
-                v_floor := v_floor || v_one_floor;
+                v_floor := v_floor || r.queue_floor;
+                v_free := v_free || (r.mode = 'exclusive');
             end if;
         end loop;
     end if;
     if v_waited is not null then
-        v_done := pglockd.hand_over(p_instance, v_waited, v_floor);
+        v_done := pglockd.hand_over(p_instance, v_waited, v_floor, v_free);
         o_grant_request := v_done.o_request;
         o_grant_resource := v_done.o_resource;
         o_grant_token := v_done.o_token;

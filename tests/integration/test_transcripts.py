@@ -117,7 +117,9 @@ class Replay:
         elif what == "PostgreSQL answers again":
             self.answer_again()
         elif what == "PostgreSQL has crashed and come back":
-            self.sql("delete from pglockd.queue_epoch")  # which is what a crash leaves of the queue
+            # What a crash leaves of the queue, and what a lane does first on a new connection.
+            self.sql("delete from pglockd.queue_epoch")
+            self.sql("select pglockd.open_queue_epoch()")
         elif match := re.fullmatch(r"a daemon is started with (.*)", what):
             self.daemon = self.start(*shlex.split(match[1]))
         elif what == "the daemon is told to stop":

@@ -283,6 +283,7 @@ def test_resync_puts_back_in_order(me, other, resource):
 
 def test_losing_the_queue_opens_a_quiet_period(me, resource):
     me.cursor.execute("delete from pglockd.queue_epoch")
+    one(me.cursor, "select pglockd.open_queue_epoch()")  # as every lane does when it is claimed
     assert me.acquire({"resource": resource}) == [("q", None)]
     me.wait(resource)
     assert me.last["o_pending"] == [resource]
