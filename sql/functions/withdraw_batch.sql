@@ -46,15 +46,16 @@ begin
             o_number := o_number || v_grant.o_number;
         elsif p_keep_ms[i] is null then
             delete from pglockd.waiter w where w.resource = p_resource[i] and w.ticket = p_ticket[i];
-            v_freed := v_freed || p_resource[i];
             o_status := o_status || 'g'::"char";
             o_number := o_number || null::bigint;
         else
             update pglockd.waiter w set absent_until_us = v_now_us + 1000 * p_keep_ms[i]
              where w.resource = p_resource[i] and w.ticket = p_ticket[i];
-            v_freed := v_freed || p_resource[i];
             o_status := o_status || 'k'::"char";
             o_number := o_number || null::bigint;
+        end if;
+        if o_status[cardinality(o_status)] in ('g', 'k') and v_freed[cardinality(v_freed)] is distinct from p_resource[i] then
+            v_freed := v_freed || p_resource[i];
         end if;
     end loop;
     if v_freed is not null then

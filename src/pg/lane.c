@@ -49,6 +49,7 @@ struct lane {
     enum lane_state state;
     struct list queue;
     size_t queued;
+    uint64_t submitted;             /* operations so far */
     struct flight flights[FLIGHTS]; /* a ring: answered in the order they were sent */
     size_t first;                   /* the oldest in flight */
     size_t flying;                  /* how many are in flight */
@@ -92,12 +93,25 @@ static void finish(struct op *op, enum op_status status)
     op->done(op);
 }
 
+/* Where an operation goes that comes back: ahead of later ones of its connection. */
+static struct list *place_in_queue(struct lane *lane, const struct op *op)
+{
+    list_for_each(at, &lane->queue)
+    {
+        const struct op *other = container_of(at, struct op, link);
+        if (other->conn_id == op->conn_id && other->order > op->order)
+            return at;
+    }
+    return &lane->queue;
+}
+
 static void requeue(struct lane *lane, struct op *op)
 {
     list_remove(&op->link);
     op->place = OP_QUEUED;
+    op->number = op->sent_number;
     lane->has_eager = true;
-    list_append(&lane->queue, &op->link);
+    list_insert_before(place_in_queue(lane, op), &op->link);
     lane->queued++;
 }
 
@@ -125,6 +139,7 @@ static void set_queued(void *arg, struct op *op)
 {
     (void)arg;
     op->place = OP_QUEUED;
+    op->number = op->sent_number; /* an answer without its commit may stand there */
 }
 
 static void set_status(void *arg, struct op *op)
@@ -275,6 +290,7 @@ static void mark_sent(void *arg, struct op *op)
 {
     op->place = OP_SENT;
     op->sent_us = *(const int64_t *)arg;
+    op->sent_number = op->number;
 }
 
 static void send_batch(struct lane *lane)
@@ -563,6 +579,7 @@ void lane_destroy(struct lane *lane)
 void lane_submit(struct lane *lane, struct op *op)
 {
     op->queued_us = clock_mono_us();
+    op->order = lane->submitted++;
     op->place = OP_QUEUED;
     op->was_unknown = false;
     lane->has_eager |= !op->lazy;

@@ -66,6 +66,8 @@ struct op {
     uint64_t request_id; /* by which a waiter is found again */
     uint64_t conn_id;    /* operations of one connection keep their order; 0: of none */
     int64_t queued_us;   /* clock_mono_us() at lane_submit() */
+    uint64_t order;      /* of lane_submit() */
+    int64_t sent_number; /* number as it was sent */
     int64_t sent_us;     /* clock_mono_us() when its batch was sent */
     enum op_status status;
     /* The answer is in status and number. Must not destroy the lane; may submit operations. */

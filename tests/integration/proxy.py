@@ -2,7 +2,8 @@
 
 cut_after(word) lets the next message with that word (the name of a prepared statement) through to the
 server and swallows everything that comes back on that connection; cut() then breaks it. So the server
-has done what was asked and the daemon cannot know.
+has done what was asked and the daemon cannot know. cut_before(word) swallows the message itself: the
+server has done nothing, which the daemon cannot know either.
 """
 
 import selectors
@@ -16,6 +17,7 @@ class Proxy:
     def __init__(self, path):
         self.path = path
         self.word = None
+        self.lets_through = True
         self.caught = threading.Event()
         self.muted = set()  # server sockets whose answers are swallowed
         self.lock = threading.Lock()
@@ -38,9 +40,13 @@ class Proxy:
             one.close()
         self.listener.close()
 
-    def cut_after(self, word):
+    def cut_after(self, word, lets_through=True):
         self.caught.clear()
+        self.lets_through = lets_through
         self.word = word.encode() + b"\0"
+
+    def cut_before(self, word):
+        self.cut_after(word, lets_through=False)
 
     def cut(self):
         """Breaks the connection that was caught; both ends see it closed."""
@@ -72,7 +78,11 @@ class Proxy:
             if self.word and self.word in data and one.family == socket.AF_INET:
                 self.word = None
                 self.muted.add(self.pairs[one])
+                if not self.lets_through:
+                    self.muted.add(one)
                 self.caught.set()
+                if not self.lets_through:
+                    return
             self.pairs[one].sendall(data)
 
     def run(self):

@@ -95,6 +95,26 @@ def test_a_place_whose_answer_was_lost_is_granted_meanwhile(client, behind, lost
     waiter.ask_ok(f"UNLOCK {resource} token={granted}")
 
 
+def test_what_was_not_done_still_goes_before_later_requests(connect, behind, resource):
+    """Race: a LOCK is lost on its way to PostgreSQL while the next one of its connection waits for the
+    batch behind. Found not done, it was sent again at the end of the lane's queue: the later one got the
+    resource, or took the place that both had the id of.
+
+    Fix: it goes back ahead of the later operations of its connection.
+    """
+    one, proxy = behind
+    two = connect(one)
+    proxy.cut_before("acquire")
+    two.send(f"@first LOCK {resource}")
+    assert proxy.caught.wait(20)
+    two.send(f"@second LOCK {resource}")
+    two.send("@read PING")
+    assert two.reply().tag == "read"
+    proxy.cut()
+    replies = {r.tag: r.status for r in (two.reply(), two.reply())}
+    assert replies == {"first": "OK", "second": "BUSY"}
+
+
 @pytest.mark.parametrize("granted", [False, True], ids=["waiting", "granted"])
 def test_a_place_whose_client_went_before_the_answer(client, behind, lost_place, resource, granted):
     """Race: the client, too, is gone before its place, or the grant made of it, is found again.
