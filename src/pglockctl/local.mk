@@ -17,6 +17,8 @@ pglockctl_parts = \
     src/pglockctl/migrate.c \
     src/pglockctl/options.c \
     src/pglockctl/options.h \
+    src/pglockctl/pages.c \
+    src/pglockctl/pages.h \
     src/pglockctl/proc_cpu.c \
     src/pglockctl/proc_cpu.h \
     src/pglockctl/renew.c \
@@ -28,6 +30,7 @@ pglockctl_parts = \
     src/pglockctl/stats.c \
     src/pglockctl/text.c \
     src/pglockctl/text.h \
+    src/pglockctl/tree.c \
     src/pglockctl/unlock.c \
     src/pglockctl/words.c
 

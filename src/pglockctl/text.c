@@ -90,6 +90,11 @@ void table_add(struct table *t, const char *s)
     buf_free(&b);
 }
 
+void table_add_blank(struct table *t)
+{
+    add_cell(t, xstrdup(""));
+}
+
 void table_add_duration(struct table *t, int64_t ms)
 {
     struct buf b = {0};
@@ -108,6 +113,13 @@ void table_add_int(struct table *t, int64_t n)
     buf_free(&b);
 }
 
+static void end_line(struct buf *out)
+{
+    while (out->len > 0 && out->data[out->len - 1] == ' ')
+        out->len--;
+    buf_putc(out, '\n');
+}
+
 void table_put(const struct table *t, const char *indent, struct buf *out)
 {
     size_t *width = xcalloc(t->ncols, sizeof(*width));
@@ -123,7 +135,7 @@ void table_put(const struct table *t, const char *indent, struct buf *out)
             buf_puts(out, indent);
         buf_puts(out, t->cells[i]);
         if (col + 1 == t->ncols)
-            buf_putc(out, '\n');
+            end_line(out);
         else
             for (size_t w = display_width(t->cells[i]); w < width[col] + 2; w++)
                 buf_putc(out, ' ');

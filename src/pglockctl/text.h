@@ -27,6 +27,7 @@ struct table {
 
 /* Adds a cell, row by row; s is made harmless. An empty text becomes "-". */
 void table_add(struct table *t, const char *s);
+void table_add_blank(struct table *t);
 void table_add_duration(struct table *t, int64_t ms);
 void table_add_int(struct table *t, int64_t n);
 /* Every line begins with indent; no line ends with spaces. */

@@ -1,6 +1,7 @@
 """pglockctl's commands against a real daemon: output, exit statuses, quoting, harmless text."""
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -79,7 +80,7 @@ def test_bad_requests(daemon, words):
 
 
 @pytest.mark.parametrize("arguments, status", [
-    (["frob"], 64), ([], 64), (["--frob"], 64), (["lock", "--frob"], 64), (["tree"], 64),
+    (["frob"], 64), ([], 64), (["--frob"], 64), (["lock", "--frob"], 64), (["tree", "a", "b"], 64),
     (["--connect", "tls://h:1", "lock", "a"], 64), (["--connect", "nowhere", "lock", "a"], 64),
     (["--connect", "127.0.0.1:1", "lock", "a"], 69), (["bench", "frob"], 64),
     (["migrate", "frob"], 64), (["--version"], 0), (["--help"], 0), (["lock", "--help"], 0)])
@@ -138,11 +139,49 @@ def test_ls_follows_cursors():
         assert [line.split()[0] for line in listed[1:]] == sorted(fake.held)
         assert len(ctl(fake.address, "ls", "--json").stdout.splitlines()) == 3
 
+def drawn(daemon, *words, locale="C"):
+    """What tree draws: the title, and the text of every line before the column of the owners."""
+    done = subprocess.run([PGLOCKCTL, "--connect", daemon.address, "tree", *words], text=True,
+                          env=dict(os.environ, LC_ALL=locale), capture_output=True, timeout=60,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_tree_draws_paths(daemon, resource):
+    # Not the order of bytes: "b-c" would come between "b" and "b/c".
+    for name in "b/c", "b-c", "b", "a/x/y":
+        lock(daemon, f"{resource}/{name}", "owner=one", f"note={name}")
+    for owner in "two", "three":
+        lock(daemon, f"{resource}/s", "mode=shared", f"owner={owner}")
+    lines = drawn(daemon, resource, locale="C.UTF-8")
+    wide = lines[0].index("OWNER")
+    assert [line[:wide].rstrip() for line in lines[1:]] == [
+        resource, "├── a", "│   └── x", "│       └── y", "├── b", "│   └── c", "├── b-c",
+        "└── s", ""]
+    assert [line[wide:].split()[:2] for line in lines[1:]] == [
+        [], [], [], ["one", "exclusive"], ["one", "exclusive"], ["one", "exclusive"],
+        ["one", "exclusive"], ["two", "shared"], ["three", "shared"]]
+    assert [line[:wide].rstrip() for line in drawn(daemon, resource)[1:]] == [
+        resource, "|-- a", "|   `-- x", "|       `-- y", "|-- b", "|   `-- c", "|-- b-c", "`-- s",
+        ""]
+    # The root's own leases stand beside it, and all of it is beneath "/".
+    assert drawn(daemon, f"{resource}/b")[1].split()[:2] == [f"{resource}/b", "one"]
+    whole = drawn(daemon)
+    assert whole[1].startswith("/") and any(line.startswith("|-- cli") or line.startswith("`-- cli")
+                                            for line in whole)
+    assert len(ctl(daemon.address, "--json", "tree", resource).stdout.splitlines()) == 1
+
+
+def test_tree_of_nothing(daemon, resource):
+    assert drawn(daemon, resource) == [f"{resource}  nothing is held"]
+
 
 def test_text_of_others_cannot_steer_the_terminal(daemon, resource):
     note = "\x1b]0;owned\x07\x9b31m\u202edesrever"
     lock(daemon, resource, f"note={note}")
-    for command in ["info", resource], ["ls", f"prefix={resource}"], ["lock", resource]:
+    for command in ["info", resource], ["ls", f"prefix={resource}"], ["tree", resource], \
+            ["lock", resource]:
         done = ctl(daemon.address, *command)
         for bad in "\x1b", "\x07", "\x9b", "\u202e":
             assert bad not in done.stdout + done.stderr, command
