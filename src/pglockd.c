@@ -26,6 +26,7 @@
 #include "pg/sqlstate.h"
 #include "server/http.h"
 #include "server/loop_lag.h"
+#include "server/notify.h"
 #include "server/server.h"
 #include "service/service.h"
 #include "wire/address.h"
@@ -197,6 +198,7 @@ static void on_service_ready(void *arg)
     fflush(stdout);
     log_info("ready", "line=%s http=%s instance=%d", server_address(d.server),
              d.http ? http_address(d.http) : "off", (int)service_instance(d.service));
+    notify_ready(d.loop, server_address(d.server));
 }
 
 /* As many descriptors as the hard limit allows; what is left of them is for clients. */
@@ -263,6 +265,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
     }
     log_info("stop", "signal=%d connections=%zu", w->signum, server_connections(d.server));
     d.stopping = true;
+    notify_stopping(d.settings.drain_timeout_ms);
     service_drain(d.service);
     server_drain(d.server);
     ev_timer_init(&d.drain_look, on_drain_look, 0., DRAIN_LOOK_MS / 1000.0);
@@ -275,6 +278,7 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
 {
     struct buf note = {0};
     (void)loop, (void)w, (void)revents;
+    notify_reloading();
     if (!settings_reload(&d.settings, &note)) {
         log_error("reload_failed", "message=%s", log_quote(buf_str(&note)));
     } else {
@@ -283,6 +287,7 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
             http_set_hosts(d.http, d.settings.http_hosts.items, d.settings.http_hosts.n);
         log_info("reloaded", "note=%s", log_quote(buf_str(&note)));
     }
+    notify_reloaded();
     buf_free(&note);
 }
 
@@ -312,6 +317,7 @@ static int start(struct buf *err)
 int main(int argc, char **argv)
 {
     struct buf err = {0};
+    notify_init();
     metrics_process_start(PACKAGE_VERSION);
     switch (settings_load(&d.settings, argc, argv, &err)) {
     case SETTINGS_EXIT_OK:
@@ -336,6 +342,7 @@ int main(int argc, char **argv)
         ev_run(d.loop, 0);
     else
         fprintf(stderr, "pglockd: %s\n", buf_cstr(&err));
+    notify_end(d.loop);
     server_destroy(d.server);
     service_destroy(d.service);
     http_stop(d.http);

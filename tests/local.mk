@@ -112,6 +112,7 @@ EXTRA_DIST += \
     tests/integration/test_protocol.py \
     tests/integration/test_queue_order.py \
     tests/integration/test_run.py \
+    tests/integration/test_supervision.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \
     tests/sql/test_functions.py \

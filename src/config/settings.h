@@ -96,6 +96,8 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "Connections to PostgreSQL that decide about locks, parted by first path segment.")          \
     X(batch_max, "batch_max", SIZE, "512", 1, 4096, false, "NUMBER",                               \
       "Requests that one call to PostgreSQL may carry.")                                           \
+    X(slow_request_ms, "slow_request", DURATION, "1s", 0, SETTINGS_HOUR, true, "DURATION",         \
+      "Requests that took this long are logged; time in a queue does not count. 0s: none.")        \
     X(log_level, "log_level", CHOICE, "info", 0, 0, true, "error|warn|info|debug",                 \
       "The least important messages that are logged.")
 

@@ -38,6 +38,13 @@ enum close_reason {
         CLOSE_REASON_COUNT
 };
 
+/* How many slow requests were logged in this second, and how many were not. */
+struct slow_log {
+    int64_t second;
+    unsigned logged;
+    unsigned left_out;
+};
+
 struct server {
     struct server_options o;
     struct listener *listeners;
@@ -51,6 +58,7 @@ struct server {
     ev_idle end_of_turn; /* never started: fed when a connection is dirty or closed */
     uint64_t next_conn_id;
     int64_t started_us;
+    struct slow_log slow_log;
     bool draining;
     struct slab *requests;
     char *scratch; /* READ_BYTES, shared by all reads */
@@ -126,7 +134,8 @@ struct request {
     const char *code;
     struct str resource; /* in text */
     int64_t token;
-    int64_t waited_ms;
+    int64_t queued_us; /* of its time, what it stood in a queue or behind others of its client */
+    struct buf slow;   /* the resource, when it has been slow */
     struct buf text;
     struct buf rows; /* JSON gathered from the reader */
     struct buf more_rows;
@@ -179,11 +188,18 @@ void request_start(struct request *r, bool in_turn, void (*start)(struct request
 /* Frees it when nobody has a part of it any more. */
 void request_release(struct request *r);
 
+/* slow_log.c: see the setting slow_request */
+/* The answer of the service is here: keeps the resource if the request has been slow so far. */
+void slow_log_look(struct request *r, struct str resource);
+/* The request is answered after so long. */
+void slow_log_end(struct request *r, const char *status, int64_t took_us);
+
 /* verbs.c */
 void verbs_dispatch(struct conn *c, const struct wire_request *w);
 void verbs_bad_line(struct conn *c, struct str tag, const char *code, const char *message);
 void verbs_register_metrics(void);
 int verb_index(const struct verb *v);
+const char *verb_name(const struct verb *v);
 
 /* lock_verbs.c: LOCK, UNLOCK, RENEW, CANCEL */
 void verb_lock(struct request *r, const struct wire_request *w);

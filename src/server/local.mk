@@ -13,9 +13,12 @@ libserver_a_SOURCES = \
 	src/server/lock_verbs.c \
 	src/server/loop_lag.c \
 	src/server/loop_lag.h \
+	src/server/notify.c \
+	src/server/notify.h \
 	src/server/query_verbs.c \
 	src/server/rate_verbs.c \
 	src/server/request.c \
 	src/server/server.c \
 	src/server/server.h \
+	src/server/slow_log.c \
 	src/server/verbs.c

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 
+#include "base/clock.h"
 #include "server/internal.h"
 #include "service/locks.h"
 #include "wire/duration.h"
@@ -70,6 +71,9 @@ static struct request *take_call(struct call *call)
 {
     struct request *r = call->user;
     r->call = NULL;
+    if (call->waiting_since_us > 0)
+        r->queued_us += clock_mono_us() - call->waiting_since_us;
+    slow_log_look(r, call->op.resource);
     return r;
 }
 

@@ -51,6 +51,7 @@ void request_release(struct request *r)
     for (int i = 0; i < r->ask.questions; i++)
         link_params_free(&r->ask.params[i]);
     buf_free(&r->reply);
+    buf_free(&r->slow);
     buf_free(&r->text);
     buf_free(&r->text2);
     buf_free(&r->rows);
@@ -123,6 +124,7 @@ static void answer_followers(struct conn *c)
         if (next == NULL)
             return;
         if (next->start) {
+            next->queued_us = clock_mono_us() - next->received_us;
             run(next);
             return;
         }
@@ -138,11 +140,12 @@ void request_end(struct request *r, enum status status, struct json *j)
     struct conn *c = r->conn;
     bool untagged = r->tag[0] == '\0';
     bool written = j->out == &c->out;
+    int64_t took_us = clock_mono_us() - r->received_us;
     json_end_object(j);
     buf_putc(j->out, '\n');
     metric_add2(M_REQUESTS, (unsigned)verb_index(r->verb), status, 1);
-    metric_observe1_us(M_REQUEST_DURATION, (unsigned)verb_index(r->verb),
-                       clock_mono_us() - r->received_us);
+    metric_observe1_us(M_REQUEST_DURATION, (unsigned)verb_index(r->verb), took_us);
+    slow_log_end(r, status_names[status], took_us);
     r->answered = true;
     conn_mark_dirty(c);
     if (!written)

@@ -83,6 +83,11 @@ int verb_index(const struct verb *v)
     return (int)(v - verbs);
 }
 
+const char *verb_name(const struct verb *v)
+{
+    return v->name;
+}
+
 void verbs_register_metrics(void)
 {
     static char names[VERB_COUNT][16];

@@ -1,0 +1,140 @@
+"""What a supervisor sees: the log's form, slow requests in it, and what systemd is told."""
+
+import contextlib
+import re
+import signal
+import socket
+import time
+
+import pytest
+
+from lines import Lines, eventually
+
+WORD = r'[a-z_]+=(?:"(?:[^"\\]|\\.)*"|[^\s"=]*)'
+EVENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(error|warn|info|debug) "
+                   r"event=([a-z_]+)((?: " + WORD + r")*)")
+
+
+def events(daemon, name):
+    """The words of each line of the log that is such an event."""
+    found = [EVENT.fullmatch(line) for line in daemon.log_path.read_text().splitlines()]
+    return [dict(re.findall(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|\S*)', match[3]))
+            for match in found if match and match[2] == name]
+
+
+@contextlib.contextmanager
+def frozen_postgres(daemon):
+    daemon.signal_postgres(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        daemon.signal_postgres(signal.SIGCONT)
+
+
+def test_every_line_of_the_log_is_an_event(make_daemon):
+    daemon = make_daemon("--log_level", "debug")
+    with Lines(daemon.line, name='"a\\nlevel=error event=forged \\u001b[31m"') as client:
+        client.ask_ok("LOCK a/b note=\"x y\"")
+        client.ask("NONSENSE \"\\n\"")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: events(daemon, "reloaded"))
+    with frozen_postgres(daemon), Lines(daemon.line) as client:
+        client.ask("LOCK a/c")
+    eventually(lambda: events(daemon, "postgres_lost") or events(daemon, "postgres_up"))
+    assert daemon.stop() == 0
+    lines = daemon.log_path.read_text().splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if not EVENT.fullmatch(line)] == []
+    assert not events(daemon, "forged")
+    assert events(daemon, "stopped") == [{"status": "0"}]
+
+
+def test_slow_requests_are_logged_and_waits_are_not(make_daemon):
+    daemon = make_daemon("--slow_request", "400ms")
+    with Lines(daemon.line, name='"agent \\"7\\""') as one, Lines(daemon.line) as two:
+        held = one.ask_ok("LOCK slow/waited")
+        two.send("LOCK slow/waited wait=10s", "PING")
+        time.sleep(0.6)  # what is not to be logged is time itself
+        one.ask_ok(f"UNLOCK slow/waited token={held['token']}")
+        assert two.reply()["waited_ms"] >= 500
+        assert two.reply().status == "OK"
+        with frozen_postgres(daemon):
+            one.send("LOCK slow/frozen")
+            time.sleep(0.6)
+        assert one.reply().status == "OK"
+    slow = eventually(lambda: events(daemon, "slow_request"))
+    assert len(slow) == 1, slow
+    assert slow[0]["verb"] == "LOCK" and slow[0]["status"] == "OK"
+    assert slow[0]["resource"] == '"slow/frozen"' and slow[0]["client"] == '"agent \\"7\\""'
+    assert 400 <= int(slow[0]["took_ms"]) < 20000 and slow[0]["queued_ms"] == "0"
+
+
+def test_slow_requests_cannot_flood_the_log(make_daemon):
+    daemon = make_daemon("--slow_request", "400ms")
+    with Lines(daemon.line) as client:
+        for _ in range(2):
+            with frozen_postgres(daemon):
+                client.send(*(f"@{n} LOCK flood/{n}" for n in range(200)))
+                time.sleep(0.6)
+            for _ in range(200):
+                assert client.reply().status in ("OK", "BUSY")
+    slow = events(daemon, "slow_request")
+    assert 10 <= len(slow) <= 60
+    # What the second of the first flood left out was told when the next one began.
+    assert int(events(daemon, "slow_requests_left_out")[0]["count"]) >= 140
+
+
+def test_no_slow_requests_when_turned_off(make_daemon):
+    daemon = make_daemon("--slow_request", "0s")
+    with Lines(daemon.line) as client:
+        with frozen_postgres(daemon):
+            client.send("LOCK slow/off")
+            time.sleep(0.6)
+        assert client.reply().status == "OK"
+    assert daemon.stop() == 0
+    assert not events(daemon, "slow_request")
+
+
+@pytest.fixture
+def manager(directory):
+    """A socket on which a service manager is told things."""
+    path = directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(20)
+        yield path, lambda: dict(line.split("=", 1)
+                                 for line in listener.recv(4096).decode().splitlines())
+    path.unlink()
+
+
+def test_the_service_manager_is_told(manager, make_daemon, monkeypatch):
+    path, receive = manager
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    monkeypatch.setenv("WATCHDOG_USEC", "600000")
+    daemon = make_daemon()
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    told = receive()  # nothing came before, and nothing from PostgreSQL
+    assert told["READY"] == "1" and daemon.line in told["STATUS"]
+    for _ in range(3):
+        assert receive() == {"WATCHDOG": "1"}
+    daemon.signal(signal.SIGHUP)
+    while (told := receive()) == {"WATCHDOG": "1"}:
+        pass
+    assert told["RELOADING"] == "1" and int(told["MONOTONIC_USEC"]) > 0
+    assert receive() == {"READY": "1"}
+    assert daemon.stop() == 0
+    while (told := receive()) == {"WATCHDOG": "1"}:
+        pass
+    assert told["STOPPING"] == "1" and int(told["EXTEND_TIMEOUT_USEC"]) == 40_000_000
+
+
+def test_a_watchdog_of_another_process_is_not_fed(manager, make_daemon, monkeypatch):
+    path, receive = manager
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    daemon = make_daemon()
+    assert receive()["READY"] == "1"
+    assert daemon.stop() == 0
+    # The watchdog was meant for another process: nothing but the stop was told.
+    assert receive()["STOPPING"] == "1"
