@@ -120,11 +120,12 @@ check_sanitized()
 }
 
 packages="$packages_build $packages_test"
-[ "$mode" != full ] || packages="$packages $packages_lint"
+[ "$mode" != full ] || packages="$packages $packages_full $packages_lint"
 # shellcheck disable=SC2086
 [ "$install" = no ] || install_packages $packages
 # Whoever runs this wants the tests that need PostgreSQL to run: skipping them is a failure.
 [ "$install" = no ] || export PGLOCKD_REQUIRE_POSTGRES=1
+if [ "$install" = yes ] && [ "$mode" = full ]; then export PGLOCKD_REQUIRE_TOOLS=1; fi
 
 writable_tree
 work=$top/build

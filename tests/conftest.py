@@ -145,6 +145,17 @@ def need_programs():
             pytest.skip(f"{program} is not built")
 
 
+def need_tool(*names):
+    """The path of a program of that name; skips the test, or fails it where CI has installed it."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        missing = f"{' or '.join(names)} is not installed"
+        if os.environ.get("PGLOCKD_REQUIRE_TOOLS") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
 @pytest.fixture
 def make_daemon():
     """A function that starts a daemon with further arguments; all are stopped after the test."""

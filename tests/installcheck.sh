@@ -35,4 +35,7 @@ others=$(nm -D --defined-only "$root$libdir/libpglockd.so" | awk '$2 != "A" { pr
 for file in install.sql upgrade.sql roles.sql; do
     [ -s "$root$sqldir/$file" ] || fail "$sqldir/$file is missing or empty"
 done
+for file in prometheus/pglockd.rules.yml grafana/pglockd.json; do
+    [ -s "$root${sqldir%/sql}/$file" ] || fail "${sqldir%/sql}/$file is missing or empty"
+done
 echo "installcheck: programs, library and SQL are in place"

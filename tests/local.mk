@@ -104,6 +104,7 @@ EXTRA_DIST += \
     tests/integration/lines.py \
     tests/integration/proxy.py \
     tests/integration/test_cli.py \
+    tests/integration/test_contrib.py \
     tests/integration/test_events.py \
     tests/integration/test_faults.py \
     tests/integration/test_isolation.py \
@@ -115,6 +116,7 @@ EXTRA_DIST += \
     tests/integration/test_supervision.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \
+    tests/prometheus/pglockd_test.yml \
     tests/sql/test_functions.py \
     tests/sql/test_locked_rows.py \
     tests/sql/test_roles.py

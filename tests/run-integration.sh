@@ -5,7 +5,8 @@
 #
 # Environment: SRCDIR, BUILDDIR; PGLOCKD and PGLOCKCTL, the programs (default: those of BUILDDIR);
 # PG_BINDIR, where initdb is (default: found); PGLOCKD_TESTS=unit skips everything here;
-# PGLOCKD_REQUIRE_POSTGRES=1 makes it an error that something is missing, instead of a skip.
+# PGLOCKD_REQUIRE_POSTGRES=1 makes it an error that something is missing, instead of a skip;
+# PGLOCKD_REQUIRE_TOOLS=1 does so for promtool and chromium.
 set -eu
 
 : "${SRCDIR:?}" "${BUILDDIR:?}"
