@@ -81,6 +81,11 @@ tests_integration_check_migrate_SOURCES = tests/integration/check_migrate.c $(pg
 tests_integration_check_migrate_CPPFLAGS = $(pg_test_cppflags)
 tests_integration_check_migrate_LDADD = $(pg_test_ldadd)
 
+# Models of the rules, searched exhaustively; skipped where spin is missing.
+TESTS += tests/model/run-models.sh
+EXTRA_DIST += tests/model/run-models.sh tests/model/failover.pml tests/model/lease_clock.pml \
+    tests/model/queue.pml
+
 # The script that embeds the SQL files.
 TESTS += tests/unit/test_generate.sh
 EXTRA_DIST += tests/unit/test_generate.sh

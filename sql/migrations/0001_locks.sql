@@ -29,7 +29,7 @@ comment on table pglockd.clock is
 comment on column pglockd.clock.one is 'Always true: there is one row.';
 comment on column pglockd.clock.base_us is 'Time credited by ticks, in microseconds since the clock was made.';
 comment on column pglockd.clock.floor_us is 'The highest reading at the last tick: the clock never goes back behind it.';
-comment on column pglockd.clock.wall_at is 'The server''s wall clock at the last tick; readings add at most 500 ms to base_us from it.';
+comment on column pglockd.clock.wall_at is 'The server''s wall clock at the last tick; readings add at most 250 ms to base_us from it.';
 comment on column pglockd.clock.ticks_total is 'Ticks so far.';
 comment on column pglockd.clock.quiet_until_us is 'Until this reading nothing is granted: requests that may wait queue, others get BUSY with code quiet.';
 insert into pglockd.clock (base_us, floor_us, wall_at) values (0, 0, clock_timestamp());
