@@ -11,7 +11,8 @@ Installs the Debian packages that are missing (as root or with sudo), builds in 
 every test: on a plain build, then on one with AddressSanitizer and UndefinedBehaviorSanitizer.
 
   --fast        the plain build only
-  --full        also the linters and make distcheck; CI=true in the environment means this
+  --full        also the linters, a minute of fuzzing and make distcheck; CI=true in the
+                environment means this
   --no-install  install nothing; what is missing is an error, or skips the tests that need it
   --help        this text
 
@@ -120,7 +121,7 @@ check_sanitized()
 }
 
 packages="$packages_build $packages_test"
-[ "$mode" != full ] || packages="$packages $packages_full $packages_lint"
+[ "$mode" != full ] || packages="$packages $packages_full $packages_lint $packages_fuzz"
 # shellcheck disable=SC2086
 [ "$install" = no ] || install_packages $packages
 # Whoever runs this wants the tests that need PostgreSQL to run: skipping them is a failure.
@@ -138,6 +139,7 @@ build_and_check plain || finish
 if [ "$mode" != fast ]; then check_sanitized; fi
 if [ "$mode" = full ]; then
     step lint make -C "$work/plain" lint
+    step fuzz make -C "$work/plain" check-fuzz
     # The tests that need PostgreSQL have just run twice.
     step distcheck env PGLOCKD_TESTS=unit make -C "$work/plain" -j "$jobs" distcheck \
         DISTCHECK_CONFIGURE_FLAGS=--enable-werror &&

@@ -10,6 +10,7 @@ packages_test="check python3 python3-pytest python3-psycopg2 spin"
 # What full mode tests with and the others do without: promtool, and a browser.
 packages_full="prometheus chromium"
 packages_lint="git clang-format-14 clang-tidy-14 cppcheck shellcheck"
+packages_fuzz="clang-14 libclang-rt-14-dev"
 
 die()
 {

@@ -49,6 +49,21 @@ tests_unit_check_ctl_LDADD = $(ctl_test_ldadd)
 tests_unit_check_client_net_LDADD = $(ctl_test_ldadd)
 tests_unit_check_client_net_CFLAGS = $(AM_CFLAGS) -pthread
 
+# --- fuzzing: the corpus with any compiler here, new inputs with clang in make check-fuzz ---------
+
+check_PROGRAMS += tests/fuzz/replay
+TESTS += tests/fuzz/replay
+tests_fuzz_replay_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_grammar.c tests/fuzz/fuzz_line.c \
+    tests/fuzz/fuzz_note.c tests/fuzz/fuzz_reply.c tests/fuzz/fuzz_settings.c tests/fuzz/replay.c
+tests_fuzz_replay_LDADD = libclient.la $(program_libs)
+EXTRA_DIST += tests/fuzz/run tests/fuzz/libfuzzer.c tests/fuzz/corpus
+
+FUZZ_SECONDS = 10
+.PHONY: check-fuzz
+check-fuzz: $(BUILT_SOURCES)
+	FUZZ_SECONDS='$(FUZZ_SECONDS)' CPPFLAGS='$(INIH_CFLAGS) $(CJSON_CFLAGS)' \
+	    $(srcdir)/tests/fuzz/run $(srcdir) $(abs_top_builddir)
+
 # --- HTTP on a real socket; needs no PostgreSQL -------------------------------------------------
 
 http_tests = tests/integration/check_http

@@ -1,0 +1,54 @@
+#include "fuzz.h"
+#include "wire/address.h"
+#include "wire/duration.h"
+#include "wire/resource.h"
+#include "wire/utf8.h"
+
+static void check_resource(struct str s)
+{
+    FUZZ_PROMISE(s.n >= 1 && s.n <= RESOURCE_BYTES_MAX && utf8_valid(s));
+    FUZZ_PROMISE(resource_covers(s, s));
+    struct str first = resource_first_segment(s);
+    FUZZ_PROMISE(resource_check(first) == NULL && resource_covers(first, s));
+    for (size_t i = 0; i < s.n; i++) {
+        struct str above = {s.p, i};
+        FUZZ_PROMISE((unsigned char)s.p[i] >= 0x20 && s.p[i] != 0x7f);
+        if (s.p[i] == '/')
+            FUZZ_PROMISE(resource_check(above) == NULL && resource_covers(above, s));
+        else
+            FUZZ_PROMISE(i == 0 || !resource_covers(above, s));
+    }
+}
+
+static void check_duration(struct str s, int allow_inf)
+{
+    char text[24];
+    int64_t ms, again;
+    if (duration_parse(s, allow_inf, &ms) != NULL)
+        return;
+    FUZZ_PROMISE(ms >= 0 && (allow_inf || ms != DURATION_INF));
+    duration_format(ms, text);
+    FUZZ_PROMISE(duration_parse(str_of(text), 1, &again) == NULL && again == ms);
+}
+
+static void check_address(struct str s)
+{
+    struct address a;
+    if (address_parse(s, &a) == NULL) {
+        FUZZ_PROMISE(strlen(a.is_unix ? a.path : a.host) > 0);
+        FUZZ_PROMISE(!a.is_unix || address_is_local(&a));
+    }
+}
+
+int fuzz_grammar(const uint8_t *data, size_t size)
+{
+    char *copy = fuzz_copy(data, size);
+    struct str s = {copy, size};
+    if (resource_check(s) == NULL)
+        check_resource(s);
+    check_duration(s, 0);
+    check_duration(s, 1);
+    check_address(s);
+    free(copy);
+    return 0;
+}
