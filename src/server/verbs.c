@@ -280,6 +280,8 @@ static void stats(struct request *r)
         {"leases_released_total", M_LEASES_ENDED},
         {"batches_total", M_BATCHES},
         {"rate_decisions_total", M_RATE_DECISIONS},
+        {"rate_batches_total", M_RATE_BATCHES},
+        {"rate_lost_permits_total", M_RATE_LOST},
         {"postgres_reconnects_total", M_POSTGRES_RECONNECTS},
         {"postgres_errors_total", M_POSTGRES_ERRORS},
         {"connections_accepted_total", M_CONNECTIONS_ACCEPTED},

@@ -32,6 +32,7 @@
 enum {
     FRESH_US = 900000,       /* how old the policies may be by which memory decides */
     POLL_US = 300000,        /* when they are asked about again, where requests come */
+    SHORT_MS = 2, /* between looks at keys that are short of permits */
     LOOK_MS = 20,            /* for what takes too long, and counters that were locked */
     PAUSE_MS = 100,          /* after a round that the server could not serve */
     COUNTERS_MADE_MAX = 512, /* in one batch: each is an entry of PostgreSQL's lock table */
@@ -85,6 +86,7 @@ struct rates {
     struct rate_keys keys;
     struct list dirty;  /* keys with something for the next batch */
     struct list paused; /* keys whose counters somebody had locked */
+    struct list shorts; /* keys that did not get all they wanted, until they ask again */
     struct list all;    /* calls that are not answered */
     size_t calls;
     struct list refunds;
@@ -111,7 +113,7 @@ struct rates {
     uint32_t batches;
     uint32_t random;
     ev_idle end_of_turn; /* never started: fed when there is something to send */
-    ev_timer look, pause;
+    ev_timer look, pause, short_look;
     char *labels[LABELS];
     size_t nlabels;
 };
@@ -343,6 +345,40 @@ struct rate_call *rates_ask(struct rates *r, const struct rate_ask *ask, struct 
     call->answered = answered;
     call->user = user;
     return call;
+}
+
+/* --- keys that are short of permits --- */
+
+/*
+ * The next question of a hot key does not wait for a request: daemons would be led by the order in
+ * which requests reach them, and one would always find what came since the other.
+ */
+static void fall_short(struct rates *r, struct rate_key *e, int64_t now_us)
+{
+    r->random = r->random * 1664525U + 1013904223U;
+    e->pause_until_us = now_us + rate_pause_us(&e->refs[0].limit, r->random >> 8);
+    list_remove(&e->shorts);
+    list_append(&r->shorts, &e->shorts);
+    if (!ev_is_active(&r->short_look))
+        ev_timer_again(r->s->o.loop, &r->short_look);
+}
+
+static void on_short_look(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct rates *r = w->data;
+    int64_t soon_us = clock_mono_us() + 1000 * (SHORT_MS + 1);
+    (void)revents;
+    list_for_each(at, &r->shorts)
+    {
+        struct rate_key *e = container_of(at, struct rate_key, shorts);
+        if (e->pause_until_us > soon_us)
+            continue;
+        list_remove(&e->shorts);
+        if (e->place == RATE_IDLE)
+            move_to(r, e, RATE_DIRTY);
+    }
+    if (list_empty(&r->shorts))
+        ev_timer_stop(loop, w);
 }
 
 /* --- making a batch --- */
@@ -602,7 +638,7 @@ static void answer_sum(struct rates *r, size_t i, int64_t now_us)
     }
     bool same = e->epoch == f->epoch && r->policies.epoch == f->epoch;
     if (q->status == RATE_DECIDED && q->life_ns > 0 && same)
-        rate_key_pool_add(e, left, f->pool_until_us, now_us);
+        metric_add(M_RATE_LOST, rate_key_pool_add(e, left, f->pool_until_us, now_us));
 }
 
 /* Those that came while the batch was on its way: they may be answered by what it brought. */
@@ -634,7 +670,7 @@ static void take_request(struct rates *r, size_t i, int64_t now_us)
     }
     learn(r, i, now_us);
     if (q->life_ns > 0 && q->granted < q->want)
-        e->pause_until_us = now_us + rate_pause_us(&e->refs[0].limit, r->random >> 8);
+        fall_short(r, e, now_us);
     if (is_single(q))
         answer_single(r, i, now_us);
     else
@@ -648,10 +684,8 @@ static void take_batch(struct rates *r)
     r->latency_us += (took_us - r->latency_us) / 8;
     r->share = r->s->o.settings->batch_max;
     metric_add(M_RATE_BATCHES, 1);
-    for (size_t i = 0; i < r->batch.nrequests; i++) {
-        r->random = r->random * 1664525U + 1013904223U;
+    for (size_t i = 0; i < r->batch.nrequests; i++)
         take_request(r, i, now_us);
-    }
     for (size_t i = 0; i < r->batch.nrequests; i++) {
         struct rate_key *e = r->flights[i].key;
         if (e->place != RATE_SENT)
@@ -942,6 +976,7 @@ struct rates *rates_create(struct service *s)
     rate_keys_init(&r->keys, seed);
     list_init(&r->dirty);
     list_init(&r->paused);
+    list_init(&r->shorts);
     list_init(&r->all);
     list_init(&r->refunds);
     list_init(&r->refunds_sent);
@@ -956,6 +991,8 @@ struct rates *rates_create(struct service *s)
     r->end_of_turn.data = r;
     ev_timer_init(&r->look, on_look, 0., LOOK_MS / 1000.0);
     r->look.data = r;
+    ev_timer_init(&r->short_look, on_short_look, 0., SHORT_MS / 1000.0);
+    r->short_look.data = r;
     ev_init(&r->pause, on_pause_over);
     r->pause.data = r;
     struct rate_link_options options = {.loop = s->o.loop,
@@ -981,6 +1018,7 @@ void rates_destroy(struct rates *r)
     ev_clear_pending(r->s->o.loop, &r->end_of_turn);
     ev_timer_stop(r->s->o.loop, &r->look);
     ev_timer_stop(r->s->o.loop, &r->pause);
+    ev_timer_stop(r->s->o.loop, &r->short_look);
     rate_link_destroy(r->link);
     list_for_each(at, &r->all) ask_free(container_of(at, struct rate_call, all));
     free_refunds(&r->refunds);

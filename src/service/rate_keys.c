@@ -21,6 +21,7 @@ static void key_free(struct rate_key *e)
 {
     list_remove(&e->used);
     list_remove(&e->at);
+    list_remove(&e->shorts);
     free(e->refs);
     free(e);
 }
@@ -115,6 +116,7 @@ static struct rate_key *key_new(uint32_t hash, const struct rate_ask *ask)
     e->burst = ask->burst;
     list_init(&e->used);
     list_init(&e->at);
+    list_init(&e->shorts);
     list_init(&e->calls);
     return e;
 }
@@ -214,14 +216,31 @@ int64_t rate_key_pool(struct rate_key *e, int64_t now_us)
     return permits;
 }
 
-void rate_key_pool_add(struct rate_key *e, int64_t permits, int64_t until_us, int64_t now_us)
+/* The permits of a pool, which is empty then. */
+static int64_t empty_pool(struct rate_key *e, int i)
 {
-    if (permits <= 0 || until_us <= now_us)
-        return;
-    if (e->pools[1].permits > 0 && e->pools[1].until_us > now_us)
+    int64_t permits = e->pools[i].permits;
+    e->pools[i].permits = 0;
+    return permits;
+}
+
+int64_t rate_key_pool_add(struct rate_key *e, int64_t permits, int64_t until_us, int64_t now_us)
+{
+    int64_t lost = 0;
+    for (int i = 0; i < RATE_POOLS; i++)
+        if (e->pools[i].until_us <= now_us)
+            lost += empty_pool(e, i);
+    if (until_us <= now_us)
+        return lost + permits;
+    if (permits == 0)
+        return lost;
+    if (e->pools[1].permits > 0) {
+        lost += empty_pool(e, 0);
         e->pools[0] = e->pools[1];
+    }
     e->pools[1].permits = permits;
     e->pools[1].until_us = until_us;
+    return lost;
 }
 
 bool rate_key_take(struct rate_key *e, int64_t permits, int64_t now_us)

@@ -3,7 +3,8 @@
 cut_after(word) lets the next message with that word (the name of a prepared statement) through to the
 server and swallows everything that comes back on that connection; cut() then breaks it. So the server
 has done what was asked and the daemon cannot know. cut_before(word) swallows the message itself: the
-server has done nothing, which the daemon cannot know either.
+server has done nothing, which the daemon cannot know either. release() instead of cut() lets through
+what came back: then the answer is late.
 """
 
 import selectors
@@ -19,7 +20,7 @@ class Proxy:
         self.word = None
         self.lets_through = True
         self.caught = threading.Event()
-        self.muted = set()  # server sockets whose answers are swallowed
+        self.muted = {}  # server sockets whose answers are swallowed, and those answers
         self.lock = threading.Lock()
         self.pairs = {}
         self.selector = selectors.DefaultSelector()
@@ -51,8 +52,15 @@ class Proxy:
     def cut(self):
         """Breaks the connection that was caught; both ends see it closed."""
         with self.lock:
-            for server in self.muted:
+            for server in list(self.muted):
                 self.drop(server)
+            self.muted.clear()
+
+    def release(self):
+        """Lets through what came back on the connection that was caught, and all that follows."""
+        with self.lock:
+            for server, answers in self.muted.items():
+                self.pairs[server].sendall(answers)
             self.muted.clear()
 
     def drop(self, one):
@@ -74,12 +82,14 @@ class Proxy:
         data = one.recv(1 << 16)
         if not data:
             self.drop(one)
-        elif one not in self.muted:
+        elif one in self.muted:
+            self.muted[one] += data
+        else:
             if self.word and self.word in data and one.family == socket.AF_INET:
                 self.word = None
-                self.muted.add(self.pairs[one])
+                self.muted[self.pairs[one]] = b""
                 if not self.lets_through:
-                    self.muted.add(one)
+                    self.muted[one] = b""
                 self.caught.set()
                 if not self.lets_through:
                     return

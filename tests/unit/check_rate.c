@@ -83,7 +83,7 @@ END_TEST
 START_TEST(what_is_taken_in_advance_is_a_small_part)
 {
     struct rate_limit hot = limit_of(1000, SECOND, 1000);
-    ck_assert_int_eq(rate_life_us(&hot, 100000), SECOND / 1000 / 32);
+    ck_assert_int_eq(rate_life_us(&hot, 100000), SECOND / 1000 / 20);
     ck_assert_int_eq(rate_life_us(&hot, 10), 250000);
     ck_assert_int_le(rate_advance(&hot, 1000000, 31250), 125);
     ck_assert_int_eq(rate_advance(&hot, 1, 31250), 0);
