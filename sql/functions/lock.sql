@@ -12,10 +12,10 @@
 --             id        1 to 64 characters: repeating the call with it gives the same lease again
 --             slots     must be null in this version
 -- Returns:    one row. status OK: token, ttl_ms. BUSY: holders. ID_MISMATCH: the id was used with
---             other arguments.
+--             other arguments. LIMITED: over a rate limit for LOCK.
 -- Errors:     22023 for an argument out of its range, 0A000 for one that this version does not offer,
 --             25001 outside of READ COMMITTED.
--- Tables:     as acquire_batch
+-- Tables:     as acquire_batch, rate_decide
 create or replace function pglockd.lock(
     resource text, mode text default 'exclusive', scope text default 'node', ttl interval default '30 s',
     owner text default session_user, note text default null, id text default null, slots integer default null)
@@ -29,6 +29,7 @@ as $$
 declare
     v_ttl_ms constant bigint := (extract(epoch from lock.ttl) * 1000)::bigint;
     v_until constant timestamptz := clock_timestamp() + interval '200 ms';
+    v_limits boolean;
     r record;
 begin
     -- Not as a setting of the function: that would be undone before the commit.
@@ -46,6 +47,13 @@ begin
     elsif length(lock.id) not between 1 and 64 then
         raise exception 'id must have 1 to 64 characters' using errcode = '22023';
     end if;
+    v_limits := exists (select from pglockd.rate_policy p where p.applies_to = 'lock');
+    if v_limits and not (pglockd.rate_lock(lock.resource, coalesce(lock.owner, ''), false)
+                         and pglockd.rate_lock(lock.resource, coalesce(lock.owner, ''), true)) then
+        status := 'LIMITED';
+        return next;
+        return;
+    end if;
     loop
         select b.o_status[1] as status, b.o_number[1] as number, b.o_wake into r
           from pglockd.acquire_batch(null, array[lock.resource], array[lock.mode = 'exclusive'], array[v_ttl_ms],
@@ -59,6 +67,9 @@ begin
         perform pglockd.notify_instances(r.o_wake::bigint[]);
     end if;
     status := case r.status when 'g' then 'OK' when 'a' then 'OK' when 'm' then 'ID_MISMATCH' else 'BUSY' end;
+    if v_limits and r.status <> 'g' then
+        perform pglockd.rate_lock_refund(lock.resource, coalesce(lock.owner, ''));
+    end if;
     if status = 'OK' then
         token := r.number;
         ttl_ms := v_ttl_ms;

@@ -123,6 +123,7 @@ struct request {
     int64_t received_us;
     struct call *call;                /* while it is with the service */
     struct rate_call *rate_call;      /* while it asks for permits */
+    bool permit_taken;                /* by a LOCK that pays where it is granted */
     void (*start)(struct request *r); /* to be called when its turn comes; NULL: started */
     bool answered;
     bool asking;      /* ask is with the reader */
@@ -206,6 +207,14 @@ void verb_lock(struct request *r, const struct wire_request *w);
 void verb_unlock(struct request *r, const struct wire_request *w);
 void verb_renew(struct request *r, const struct wire_request *w);
 void verb_cancel(struct request *r, const struct wire_request *w);
+
+/* lock_limits.c: the rate limits of LOCK */
+/* Starts r->call when its policies allow it; else it is answered LIMITED. */
+void lock_limits_start(struct request *r);
+/* The call has ended: gives back what was paid for nothing. */
+void lock_limits_end(struct request *r, const struct call *call);
+/* The client is gone; before its call is abandoned. */
+void lock_limits_orphan(struct request *r);
 
 /* rate_verbs.c: RATE, and how a limit is said */
 void verb_rate(struct request *r, const struct wire_request *w);

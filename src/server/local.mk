@@ -10,6 +10,7 @@ libserver_a_SOURCES = \
 	src/server/http.h \
 	src/server/internal.h \
 	src/server/listener.c \
+	src/server/lock_limits.c \
 	src/server/lock_verbs.c \
 	src/server/loop_lag.c \
 	src/server/loop_lag.h \

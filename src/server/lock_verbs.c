@@ -80,6 +80,7 @@ static struct request *take_call(struct call *call)
 static void on_locked(struct call *call)
 {
     struct request *r = take_call(call);
+    lock_limits_end(r, call);
     switch (call->outcome) {
     case OUTCOME_OK:
         reply_locked(r, call);
@@ -144,7 +145,7 @@ static struct call *make_call(struct request *r, enum op_kind kind, const struct
 
 static void start_acquire(struct request *r)
 {
-    locks_acquire(r->call);
+    lock_limits_start(r);
 }
 
 static void start_release_or_renew(struct request *r)

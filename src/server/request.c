@@ -184,6 +184,7 @@ struct request *request_by_tag(struct conn *c, struct str tag)
 
 void request_orphan(struct request *r)
 {
+    lock_limits_orphan(r);
     list_remove(&r->at);
     r->conn = NULL;
     if (r->call) {

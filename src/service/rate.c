@@ -32,7 +32,7 @@
 enum {
     FRESH_US = 900000,       /* how old the policies may be by which memory decides */
     POLL_US = 300000,        /* when they are asked about again, where requests come */
-    SHORT_MS = 2, /* between looks at keys that are short of permits */
+    SHORT_MS = 2,            /* between looks at keys that are short of permits */
     LOOK_MS = 20,            /* for what takes too long, and counters that were locked */
     PAUSE_MS = 100,          /* after a round that the server could not serve */
     COUNTERS_MADE_MAX = 512, /* in one batch: each is an entry of PostgreSQL's lock table */
@@ -53,6 +53,7 @@ struct rate_call {
     int64_t cost;
     bool peek;
     bool has_id;
+    bool abandoned; /* nobody waits for it; what it gets is given back */
     int64_t received_us;
     void (*answered)(void *user, const struct rate_answer *answer);
     void *user;
@@ -181,13 +182,19 @@ static void ask_free(struct rate_call *call)
     free(call);
 }
 
+static void refund_key(struct rates *r, struct rate_key *e, int64_t permits);
+
 static void answer(struct rate_call *call, const struct rate_answer *a)
 {
     void (*answered)(void *, const struct rate_answer *) = call->answered;
     void *user = call->user;
+    bool abandoned = call->abandoned;
     count(call->key, a);
+    if (abandoned && a->result == RATE_ALLOWED && a->source != RATE_FALLBACK)
+        refund_key(call->rates, call->key, call->cost);
     ask_free(call);
-    answered(user, a);
+    if (!abandoned)
+        answered(user, a);
 }
 
 static void move_to(struct rates *r, struct rate_key *e, enum rate_place place)
@@ -231,7 +238,10 @@ static struct rate_call *ask_new(struct rates *r, struct rate_key *e, const stru
 
 void rates_abandon(struct rate_call *call)
 {
-    ask_free(call);
+    if (call->key->use == RATE_USE_GRANT)
+        call->abandoned = true;
+    else
+        ask_free(call);
 }
 
 /* --- answers from memory --- */
@@ -714,10 +724,8 @@ static void refused(struct rates *r, const struct link_outcome *outcome)
 
 /* --- refunds --- */
 
-void rates_refund(struct rates *r, const struct rate_ask *ask)
+static void refund_key(struct rates *r, struct rate_key *e, int64_t permits)
 {
-    struct rate_key *e = rate_keys_get(&r->keys, ask, r->s->o.settings->rate_keys_max);
-    rate_key_resolve(e, &r->policies);
     for (size_t i = 0; i < e->nrefs && r->nrefunds < REFUNDS_MAX; i++) {
         const struct rate_ref *ref = &e->refs[i];
         if (ref->shadow)
@@ -727,7 +735,7 @@ void rates_refund(struct rates *r, const struct rate_ask *ask)
         if (ref->key.n > 0)
             memcpy(f->key, ref->key.p, ref->key.n);
         f->key_n = ref->key.n;
-        f->permits = ask->cost;
+        f->permits = permits;
         list_init(&f->at);
         list_append(&r->refunds, &f->at);
         r->nrefunds++;
@@ -735,6 +743,13 @@ void rates_refund(struct rates *r, const struct rate_ask *ask)
     /* What is remembered of denials is not true any more. */
     e->seen_us = e->pause_until_us = 0;
     pump_later(r);
+}
+
+void rates_refund(struct rates *r, const struct rate_ask *ask)
+{
+    struct rate_key *e = rate_keys_get(&r->keys, ask, r->s->o.settings->rate_keys_max);
+    rate_key_resolve(e, &r->policies);
+    refund_key(r, e, ask->cost);
 }
 
 /* Refunds to one counter are one. */
