@@ -132,6 +132,9 @@ EXTRA_DIST += \
     tests/integration/test_property.py \
     tests/integration/test_protocol.py \
     tests/integration/test_queue_order.py \
+    tests/integration/rate_load.py \
+    tests/integration/test_rate.py \
+    tests/integration/test_rate_limits.py \
     tests/integration/test_run.py \
     tests/integration/test_supervision.py \
     tests/integration/test_transcripts.py \
@@ -139,6 +142,7 @@ EXTRA_DIST += \
     tests/prometheus/pglockd_test.yml \
     tests/sql/test_functions.py \
     tests/sql/test_locked_rows.py \
+    tests/sql/test_rate_functions.py \
     tests/sql/test_roles.py
 
 # --- what was installed -------------------------------------------------------------------------

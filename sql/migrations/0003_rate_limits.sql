@@ -30,7 +30,7 @@ create table pglockd.rate_policy (
     borrow boolean not null default true,
     note text,
     constraint rate_policy_full_in_time check (
-        coalesce(burst, quota)::numeric * extract(epoch from per) / quota <= 3650 * 86400::numeric),
+        coalesce(burst, quota) * extract(epoch from per) <= quota * 3650 * 86400::numeric),
     constraint rate_policy_owner_needs_lock check (counter <> 'owner' or applies_to = 'lock'),
     constraint rate_policy_grant_needs_lock check (charge = 'attempt' or applies_to = 'lock')
 );

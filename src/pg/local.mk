@@ -24,6 +24,8 @@ libpgl_a_SOURCES = \
 	src/pg/migrate.c \
 	src/pg/migrate.h \
 	src/pg/op.h \
+	src/pg/query.c \
+	src/pg/query.h \
 	src/pg/rate_link.c \
 	src/pg/rate_link.h \
 	src/pg/reader.c \

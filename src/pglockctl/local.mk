@@ -7,6 +7,8 @@ pglockctl_parts = \
     src/pglockctl/bench_engine.h \
     src/pglockctl/check.c \
     src/pglockctl/ctl.h \
+    src/pglockctl/database.c \
+    src/pglockctl/database.h \
     src/pglockctl/fields.c \
     src/pglockctl/fields.h \
     src/pglockctl/hist.c \
@@ -21,6 +23,9 @@ pglockctl_parts = \
     src/pglockctl/pages.h \
     src/pglockctl/proc_cpu.c \
     src/pglockctl/proc_cpu.h \
+    src/pglockctl/rate.c \
+    src/pglockctl/rate_policy.c \
+    src/pglockctl/rate_policy.h \
     src/pglockctl/renew.c \
     src/pglockctl/run.c \
     src/pglockctl/run_command.c \

@@ -2,102 +2,13 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/log.h"
-#include "config/settings.h"
-#include "pg/connect.h"
-#include "pg/embedded.h"
 #include "pg/migrate.h"
 #include "pglockctl/ctl.h"
-
-static struct {
-    const char *dsn, *dsn_file, *embedded, *pg_bindir, *config;
-} o;
-
-static const struct opt options[] = {
-    {.name = "dsn",
-     .kind = OPT_STRING,
-     .into = &o.dsn,
-     .value = "CONNINFO",
-     .help = "the database (passwords belong into --dsn-file)"},
-    {.name = "dsn-file",
-     .kind = OPT_STRING,
-     .into = &o.dsn_file,
-     .value = "PATH",
-     .help = "a file whose first line is the connection string"},
-    {.name = "embedded",
-     .kind = OPT_STRING,
-     .into = &o.embedded,
-     .value = "DIR",
-     .help = "the private cluster of pglockd --embedded DIR, not running"},
-    {.name = "pg-bindir",
-     .kind = OPT_STRING,
-     .into = &o.pg_bindir,
-     .value = "DIR",
-     .help = "where postgres is, for --embedded"},
-    {.name = "config",
-     .kind = OPT_STRING,
-     .into = &o.config,
-     .value = "PATH",
-     .help = "pglockd's configuration, used where none of these is given"},
-};
-
-/* An open database; embedded is NULL for a server that exists. */
-struct database {
-    struct pg_conn *conn;
-    struct embedded *embedded;
-};
-
-/* The daemon's own reading of its settings, with our options as its command line. */
-static bool load_settings(struct settings *s, struct buf *err)
-{
-    const struct {
-        const char *name, *value;
-    } given[] = {
-        {"--dsn", o.dsn},           {"--dsn_file", o.dsn_file},
-        {"--embedded", o.embedded}, {"--pg_bindir", o.pg_bindir},
-        {"--config", o.config},
-    };
-    char *argv[2 * 5 + 2] = {(char *)"pglockctl"};
-    int argc = 1;
-
-    for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++)
-        if (given[i].value) {
-            argv[argc++] = (char *)given[i].name;
-            argv[argc++] = (char *)given[i].value;
-        }
-    return settings_load(s, argc, argv, err) == SETTINGS_RUN;
-}
-
-static int open_database(struct database *db, struct buf *err)
-{
-    struct settings s;
-    struct buf conninfo = {0};
-    int status = CTL_CONFIG;
-
-    *db = (struct database){0};
-    if (load_settings(&s, err)) {
-        bool ready = s.embedded
-                         ? embedded_start(s.embedded, s.pg_bindir, &db->embedded, &conninfo, err)
-                         : settings_read_dsn(&s, &conninfo, err);
-        if (ready) {
-            db->conn = pg_connect_blocking(buf_cstr(&conninfo), err);
-            status = db->conn ? CTL_OK : CTL_UNREACHABLE;
-        }
-    }
-    settings_free(&s);
-    buf_free(&conninfo);
-    return status;
-}
-
-static void close_database(struct database *db)
-{
-    pg_close(db->conn);
-    embedded_stop(db->embedded);
-}
+#include "pglockctl/database.h"
 
 static void print_status_json(const struct migrate_status *s)
 {
@@ -151,14 +62,14 @@ static int migrate_main(struct ctl *ctl, const struct opt_words *words)
         return ctl_usage_error("migrate takes up or status");
     /* The cluster's start and stop are no news here. */
     log_set_level(LOG_WARN);
-    int status = open_database(&db, &err);
+    int status = database_open(&db, false, &err);
     if (status == CTL_OK && up && !migrate_up(db.conn, &err))
         status = CTL_CONFIG;
     if (status == CTL_OK)
         status = show_status(ctl, db.conn, &err);
     if (err.len > 0)
         ctl_error("%s", buf_cstr(&err));
-    close_database(&db);
+    database_close(&db);
     buf_free(&err);
     return status;
 }
@@ -169,7 +80,7 @@ const struct command command_migrate = {
     .summary = "Bring the schema of a database up to date, or show it",
     .details = "\nWorks on the database itself; no daemon is needed. status exits 78 where this\n"
                "release of pglockd cannot use the schema as it is.\n",
-    .options = options,
-    .noptions = sizeof(options) / sizeof(options[0]),
+    .options = database_options,
+    .noptions = DATABASE_OPTIONS,
     .main = migrate_main,
 };

@@ -32,8 +32,8 @@ enum rate_place { RATE_IDLE, RATE_DIRTY, RATE_PAUSED, RATE_SENT };
 struct rate_key {
     struct rate_key *next; /* in its bucket */
     struct list used;      /* in the order of use */
-    struct list at; /* where it waits for the next batch, or for its counters to be unlocked */
-    struct list shorts;    /* where it waits to ask again, short of permits */
+    struct list at;     /* where it waits for the next batch, or for its counters to be unlocked */
+    struct list shorts; /* where it waits to ask again, short of permits */
     enum rate_place place;
     struct list calls; /* that wait for the next batch */
     int64_t epoch;     /* of the policies by which its counters were found; 0: to be done */
@@ -80,7 +80,8 @@ void rate_key_resolve(struct rate_key *e, const struct rate_policies *policies);
 
 /* Permits that it has in advance. */
 int64_t rate_key_pool(struct rate_key *e, int64_t now_us);
-/* Adds permits to be used before until_us; returns how many are lost, because their time is over. */
+/* Adds permits to be used before until_us; returns how many are lost, because their time is over.
+ */
 int64_t rate_key_pool_add(struct rate_key *e, int64_t permits, int64_t until_us, int64_t now_us);
 /* Takes permits from the pool, all or none. */
 bool rate_key_take(struct rate_key *e, int64_t permits, int64_t now_us);

@@ -3,8 +3,9 @@
 enum {
     WINDOW_US = 50000,      /* of the demand */
     WINDOW_SHORT_US = 5000, /* the least that says something */
-    FORGET_US = 1000000,    /* a mean that is older says nothing */
-    LIFE_MIN_US = 5000,     /* shorter is not worth a charge of its own */
+    RISE_REQUESTS = 8,
+    FORGET_US = 1000000, /* a mean that is older says nothing */
+    LIFE_MIN_US = 5000,  /* shorter is not worth a charge of its own */
     PAUSE_US = 20000,
     ADVANCE_MIN = 2,
 };
@@ -65,21 +66,24 @@ void rate_demand_add(struct rate_demand *d, int64_t now_us, int64_t permits)
     if (now_us - d->since_us >= WINDOW_US) {
         d->per_s = rate_demand_per_s(d, now_us);
         d->since_us = now_us;
-        d->permits = 0;
+        d->permits = d->requests = 0;
     }
     d->permits += permits;
+    d->requests++;
 }
 
 int64_t rate_demand_per_s(const struct rate_demand *d, int64_t now_us)
 {
     int64_t elapsed_us = now_us - d->since_us;
     int64_t counted_us = elapsed_us > WINDOW_SHORT_US ? elapsed_us : WINDOW_SHORT_US;
-    int64_t now_per_s = d->permits * 1000000 / counted_us;
+    /* A single request is no demand that goes on. */
+    int64_t now_per_s = d->requests > 1 ? d->permits * 1000000 / counted_us : 0;
     if (elapsed_us >= FORGET_US)
         return now_per_s;
-    if (elapsed_us < WINDOW_US) /* a window that has just begun may show a rise, not a fall */
-        return now_per_s > d->per_s ? now_per_s : d->per_s;
-    return (d->per_s + now_per_s) / 2;
+    if (elapsed_us >= WINDOW_US)
+        return (d->per_s + now_per_s) / 2;
+    /* A window that has just begun may show a rise, by many requests, and never a fall. */
+    return d->requests >= RISE_REQUESTS && now_per_s > d->per_s ? now_per_s : d->per_s;
 }
 
 int64_t rate_life_us(const struct rate_limit *l, int64_t demand_per_s)

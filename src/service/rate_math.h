@@ -45,6 +45,7 @@ bool rate_charge(const struct rate_limit *l, int64_t *tat_ns, int64_t now_ns, in
 struct rate_demand {
     int64_t since_us; /* begin of the time that is being counted */
     int64_t permits;  /* asked for since then */
+    int64_t requests; /* by so many */
     int64_t per_s;    /* the mean before */
 };
 
