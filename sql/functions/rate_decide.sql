@@ -66,7 +66,9 @@ declare
     j integer;
     c integer;
 begin
-    perform pglockd.require_read_committed();
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform pglockd.require_read_committed();
+    end if;
     select e.epoch into o_epoch from pglockd.rate_epoch e where e.one;
     if o_epoch <> p_epoch then
         return;

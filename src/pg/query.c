@@ -36,7 +36,7 @@ int pg_columns(const struct pg_result *rows)
 
 int pg_changed(const struct pg_result *rows)
 {
-    return atoi(PQcmdTuples((PGresult *)(void *)(uintptr_t)rows));
+    return (int)strtol(PQcmdTuples((PGresult *)(void *)(uintptr_t)rows), NULL, 10);
 }
 
 const char *pg_value(const struct pg_result *rows, int row, int column)

@@ -111,13 +111,19 @@ static void put_counters(struct link_params *p, const struct rate_batch *b)
     PUT_ARRAY(p, PG_BOOL, b->ncounters, c[i].shadow, array_put_bool);
 }
 
-static void put_requests(struct link_params *p, const struct rate_batch *b)
+/* Which counters each request is about. */
+static void put_indexes(struct link_params *p, const struct rate_batch *b)
 {
     const struct rate_request *r = b->requests;
     /* SQL counts from 1, and wants to know where the last one ends. */
     PUT_ARRAY(p, PG_INT4, b->nrequests + 1,
               (int32_t)(i < b->nrequests ? r[i].first : b->nindexes) + 1, array_put_int4);
     PUT_ARRAY(p, PG_INT4, b->nindexes, b->indexes[i] + 1, array_put_int4);
+}
+
+static void put_requests(struct link_params *p, const struct rate_batch *b)
+{
+    const struct rate_request *r = b->requests;
     PUT_ARRAY(p, PG_INT8, b->nrequests, r[i].want, array_put_int8);
     PUT_ARRAY(p, PG_INT8, b->nrequests, r[i].due, array_put_int8);
     PUT_ARRAY(p, PG_INT8, b->nrequests, r[i].step, array_put_int8);
@@ -303,6 +309,7 @@ void rate_link_decide(struct rate_link *l, int64_t epoch, struct rate_batch *b)
     link_params_clear(&l->params);
     link_param_int8(&l->params, epoch);
     put_counters(&l->params, b);
+    put_indexes(&l->params, b);
     put_requests(&l->params, b);
     send_round(l, &decide_statement, on_decided, b);
 }

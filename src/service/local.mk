@@ -11,12 +11,16 @@ libservice_a_SOURCES = \
 	src/service/locks.h \
 	src/service/rate.c \
 	src/service/rate.h \
+	src/service/rate_batches.c \
+	src/service/rate_calls.c \
 	src/service/rate_keys.c \
 	src/service/rate_keys.h \
 	src/service/rate_math.c \
 	src/service/rate_math.h \
 	src/service/rate_policy.c \
 	src/service/rate_policy.h \
+	src/service/rate_refunds.c \
+	src/service/rate_state.h \
 	src/service/route.c \
 	src/service/route.h \
 	src/service/service.c \

@@ -6,7 +6,7 @@
 
 #include "base/xalloc.h"
 
-enum { BUCKETS_FIRST = 1024, LOW_MIN = 2 };
+enum { BUCKETS_FIRST = 1024, LOW_MORE = 4 /* chance may bring so many more than the mean */ };
 
 /* --- the table --- */
 
@@ -261,9 +261,9 @@ bool rate_key_is_low(struct rate_key *e, int64_t now_us, int64_t latency_us)
 {
     if (!e->borrow || e->life_us == 0 || e->pause_until_us > now_us)
         return false;
-    int64_t low = rate_demand_per_s(&e->demand, now_us) * 3 * latency_us / 1000000;
-    if (low < LOW_MIN)
-        low = LOW_MIN;
+    int64_t low = LOW_MORE + rate_demand_per_s(&e->demand, now_us) * 2 * latency_us / 1000000;
+    if (low > e->advance / 3)
+        low = e->advance / 3;
     return rate_key_pool(e, now_us) <= low || e->pools[1].until_us - now_us < e->life_us / 4;
 }
 

@@ -46,8 +46,8 @@ struct rate_key {
         int64_t until_us;
     } pools[RATE_POOLS]; /* in advance; the one that ends first comes first */
     struct rate_demand demand;
-    int64_t life_us; /* of the last charge in advance */
-    int64_t last_cost;
+    int64_t life_us;        /* of the last charge in advance */
+    int64_t advance;        /* permits that it wanted in advance at the last charge */
     int64_t pause_until_us; /* it was short: not to be asked for before */
     int64_t seen_us;        /* when the last decision came; 0: none */
     int64_t seen_ns;        /* and what the database's clock said */

@@ -89,7 +89,10 @@ int64_t rate_demand_per_s(const struct rate_demand *d, int64_t now_us)
 int64_t rate_life_us(const struct rate_limit *l, int64_t demand_per_s)
 {
     int64_t limit_per_s = rate_fit(l, 1000000000);
-    int64_t part = demand_per_s < limit_per_s / 64 ? 4 : demand_per_s < limit_per_s / 4 ? 10 : 20;
+    int64_t part = demand_per_s < limit_per_s / 1024 ? 2
+                   : demand_per_s < limit_per_s / 64 ? 4
+                   : demand_per_s < limit_per_s / 4  ? 10
+                                                     : 20;
     int64_t life_us = l->burst_ns / 1000 / part;
     if (life_us > RATE_LIFE_MAX_US)
         life_us = RATE_LIFE_MAX_US;
@@ -98,7 +101,7 @@ int64_t rate_life_us(const struct rate_limit *l, int64_t demand_per_s)
 
 int64_t rate_advance(const struct rate_limit *l, int64_t demand_per_s, int64_t life_us)
 {
-    int64_t permits = demand_per_s * (life_us / 1000) * 3 / 4000;
+    int64_t permits = demand_per_s * (life_us / 1000) * 9 / 10000;
     int64_t most = l->burst / 8;
     if (permits > most)
         permits = most;
