@@ -14,24 +14,6 @@ from lines import Lines, eventually
 
 
 @pytest.fixture
-def policy(sql):
-    """A function that makes or changes a policy; all are gone after the test, and all counters."""
-    cursor = sql().cursor()
-    made = set()
-
-    def put(name, **columns):
-        if name not in made:
-            made.add(name)
-            cursor.execute("insert into pglockd.rate_policy (name, pattern, quota, per) "
-                           "values (%s, %s, 1, '1 s')", (name, columns.get("pattern", "")))
-        cursor.execute("update pglockd.rate_policy set " + ", ".join(f"{c} = %s" for c in columns) +
-                       " where name = %s", [*columns.values(), name])
-    yield put
-    cursor.execute("delete from pglockd.rate_policy where name = any(%s)", (list(made),))
-    cursor.execute("delete from pglockd.rate_counter")
-
-
-@pytest.fixture
 def key(request):
     return "k/" + re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)
 
