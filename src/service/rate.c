@@ -282,7 +282,7 @@ bool rates_are_loaded(const struct rates *r)
 
 bool rates_are_idle(const struct rates *r)
 {
-    return r->calls == 0 && r->nrefunds == 0;
+    return r->calls == 0 && (r->nrefunds == 0 || !r->up);
 }
 
 bool rates_limit_locks(const struct rates *r)

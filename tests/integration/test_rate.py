@@ -75,8 +75,8 @@ def test_writes_do_not_grow_with_demand(daemon):
     low, few = batches(1, 4)
     high, many = batches(8, 64)
     print(f"{few} requests: {low} batches; {many} requests: {high} batches")
-    assert many > 2 * few
-    assert high <= 100
+    assert many > 5000  # of which 2000 are allowed
+    assert max(low, high) <= 100
 
 
 # ---- faults ----
