@@ -10,8 +10,11 @@
 enum {
     SHORT_MS = 2, /* between looks at keys that are short of permits */
     SEEN = 2 * RATE_COUNTERS_MAX,
+    LOCKED_SHORTLY = 5,      /* tries within a few ms, before the looks of RATE_LOOK_MS */
     COUNTERS_MADE_MAX = 512, /* in one batch: each is an entry of PostgreSQL's lock table */
 };
+
+static void return_calls(struct rates *r, struct flight *f, enum rate_place place);
 
 /* --- keys that are short of permits --- */
 
@@ -19,28 +22,48 @@ enum {
  * The next question of a hot key does not wait for a request: daemons would be led by the order in
  * which requests reach them, and one would always find what came since the other.
  */
-static void fall_short(struct rates *r, struct rate_key *e, int64_t now_us)
+static void ask_again(struct rates *r, struct rate_key *e, int64_t again_us)
 {
-    r->random = r->random * 1664525U + 1013904223U;
-    e->pause_until_us = now_us + rate_pause_us(&e->refs[0].limit, r->random >> 8);
+    e->again_us = again_us;
     list_remove(&e->shorts);
     list_append(&r->shorts, &e->shorts);
     if (!ev_is_active(&r->short_look))
         ev_timer_again(r->s->o.loop, &r->short_look);
 }
 
+static uint32_t next_random(struct rates *r)
+{
+    r->random = r->random * 1664525U + 1013904223U;
+    return r->random >> 8;
+}
+
+static void fall_short(struct rates *r, struct rate_key *e, int64_t now_us)
+{
+    e->pause_until_us = now_us + rate_pause_us(&e->refs[0].limit, next_random(r));
+    ask_again(r, e, e->pause_until_us - 1000 * (SHORT_MS + 1)); /* before requests do */
+}
+
+/* Other daemons keep a counter locked for a batch, a transaction by SQL for as long as it likes. */
+static void find_locked(struct rates *r, size_t i, int64_t now_us)
+{
+    struct rate_key *e = r->flights[i].key;
+    return_calls(r, &r->flights[i], RATE_PAUSED);
+    if (e->place == RATE_PAUSED && ++e->locked <= LOCKED_SHORTLY)
+        ask_again(r, e, now_us + next_random(r) % 3000);
+}
+
 static void on_short_look(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct rates *r = w->data;
-    int64_t soon_us = clock_mono_us() + 1000 * (SHORT_MS + 1);
+    int64_t now_us = clock_mono_us();
     (void)revents;
     list_for_each(at, &r->shorts)
     {
         struct rate_key *e = container_of(at, struct rate_key, shorts);
-        if (e->pause_until_us > soon_us)
+        if (e->again_us > now_us)
             continue;
         list_remove(&e->shorts);
-        if (e->place == RATE_IDLE)
+        if (e->place == RATE_PAUSED || (e->place == RATE_IDLE && e->missed))
             rate_move(r, e, RATE_DIRTY);
     }
     if (list_empty(&r->shorts))
@@ -332,11 +355,12 @@ static void take_request(struct rates *r, size_t i, int64_t now_us)
     const struct rate_request *q = &r->batch.requests[i];
     struct rate_key *e = r->flights[i].key;
     if (q->status == RATE_LOCKED) {
-        e->pause_until_us = now_us + 1000 * RATE_LOOK_MS;
-        return_calls(r, &r->flights[i], RATE_PAUSED);
+        find_locked(r, i, now_us);
         return;
     }
+    e->locked = 0;
     learn(r, i, now_us);
+    e->missed = false;
     if (q->life_ns > 0 && q->granted < q->want)
         fall_short(r, e, now_us);
     if (is_single(q))

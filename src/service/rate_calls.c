@@ -204,6 +204,7 @@ bool rate_answer_from_memory(struct rates *r, struct rate_key *e, int64_t cost, 
         *a = rate_allowed(e, now_us, RATE_LOCAL);
         return true;
     }
+    e->missed = true;
     int64_t denied_us = rate_key_denied_us(e, now_us, cost);
     if (denied_us <= 0)
         return false;

@@ -48,6 +48,9 @@ struct rate_key {
     struct rate_demand demand;
     int64_t life_us;        /* of the last charge in advance */
     int64_t advance;        /* permits that it wanted in advance at the last charge */
+    bool missed;            /* a request found too little since the last decision */
+    int64_t again_us;       /* when it asks again by itself */
+    int locked;             /* how often in a row its counters were locked by others */
     int64_t pause_until_us; /* it was short: not to be asked for before */
     int64_t seen_us;        /* when the last decision came; 0: none */
     int64_t seen_ns;        /* and what the database's clock said */
