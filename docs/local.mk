@@ -24,4 +24,5 @@ dist_transcripts_DATA = \
     docs/transcripts/09-faults.txt \
     docs/transcripts/10-limits.txt \
     docs/transcripts/11-events.txt \
-    docs/transcripts/12-rate.txt
+    docs/transcripts/12-rate.txt \
+    docs/transcripts/13-sessions.txt

@@ -136,6 +136,7 @@ EXTRA_DIST += \
     tests/integration/test_rate.py \
     tests/integration/test_rate_limits.py \
     tests/integration/test_run.py \
+    tests/integration/test_sessions.py \
     tests/integration/test_supervision.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \

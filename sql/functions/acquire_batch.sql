@@ -7,7 +7,7 @@
 --                                                 decided in their order; resources in the order of
 --                                                 their bytes are decided faster
 --             conn, request                       numbers by which the daemon knows it
---             owner, note, identity, id           may be shorter arrays: what is missing is null
+--             owner, note, identity, id, session  may be shorter arrays: what is missing is null
 -- Returns:    item      position of the request in the arrays, from 1
 --             status    g granted (number: token)      w waits (number: ticket)
 --                       W waits, and a holder wants to hear of it (pglockd.tell_listeners())
@@ -16,7 +16,7 @@
 --                         not wait, or has an id, which can be looked for under the guard alone), or
 --                         the row that its id found is locked
 --                       a the same id again: granted before (number: token)
---                       m the same id with other arguments
+--                       m the same id with other arguments   l the session has ended
 --             number    see status
 --             grant_request, grant_resource, grant_token   own waiters that an expired lease made room for
 --             wake      other daemons with new grants, to be notified after the commit
@@ -26,6 +26,7 @@
 create or replace function pglockd.acquire_batch(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_ttl_ms bigint[], p_wait boolean[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
+    p_session bigint[] default '{}',
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
@@ -36,6 +37,7 @@ declare
     v_single integer[];
     v_sorted boolean;
     v_done integer[];
+    v_living bigint[];
     v_one record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -47,7 +49,7 @@ begin
     end if;
     if v_count >= 4 then
         -- Those that are alone in wanting their resource, under its guard; only order shows who is.
-        select array_agg(k) filter (where p_id[k] is null
+        select array_agg(k) filter (where p_id[k] is null and p_session[k] is null
                                       and (k = 1 or p_resource[k - 1] < p_resource[k] collate "C")
                                       and (k = v_count or p_resource[k] < p_resource[k + 1] collate "C")
                                       and pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[k]))),
@@ -85,10 +87,25 @@ begin
         v_done := o_item;
     end if;
 
+    if cardinality(p_session) > 0 then
+        -- Until this transaction ends, so do they not: a lease is bound to a living session.
+        select array_agg(s.session_id) into v_living
+          from (select x.session_id from pglockd.session x
+                 where x.session_id = any (p_session) and x.ended_us is null
+                   for key share skip locked) s;
+    end if;
     for i in 1 .. v_count loop
         continue when i = any (v_done);
+        if p_session[i] is not null and (p_session[i] = any (v_living)) is not true then
+            o_item := o_item || i;
+            o_status := o_status || case when exists (select from pglockd.session s
+                                                       where s.session_id = p_session[i] and s.ended_us is null)
+                                         then 'r' else 'l' end::"char";
+            o_number := o_number || null::bigint;
+            continue;
+        end if;
         v_one := pglockd.acquire_one(p_instance, p_resource[i], p_exclusive[i], p_ttl_ms[i], p_wait[i],
-            p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i]);
+            p_conn[i], p_request[i], p_owner[i], p_note[i], p_identity[i], p_id[i], p_session[i]);
         o_item := o_item || i;
         o_status := o_status || v_one.o_status;
         o_number := o_number || v_one.o_number;
@@ -110,4 +127,4 @@ begin
 end
 $$;
 comment on function pglockd.acquire_batch(integer, text[], boolean[], bigint[], boolean[], bigint[], bigint[],
-    text[], text[], text[], text[]) is 'Decides many LOCK requests at once, in their order.';
+    text[], text[], text[], text[], bigint[]) is 'Decides many LOCK requests at once, in their order.';

@@ -11,7 +11,7 @@
 -- Tables:     lease, waiter (insert, delete), tombstone (insert), clock, instance (read)
 create or replace function pglockd.acquire_one(
     p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_wait boolean,
-    p_conn bigint, p_request bigint, p_owner text, p_note text, p_identity text, p_id text,
+    p_conn bigint, p_request bigint, p_owner text, p_note text, p_identity text, p_id text, p_session bigint default null,
     out o_status "char", out o_number bigint,
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
@@ -34,7 +34,7 @@ begin
     elsif p_id is not null then
         select f.o_status, f.o_number into o_status, o_number
           from pglockd.find_repeated(p_instance, p_resource, p_exclusive, p_ttl_ms, p_wait, p_conn, p_request,
-                   coalesce(p_owner, ''), coalesce(p_identity, ''), p_id) f;
+                   coalesce(p_owner, ''), coalesce(p_identity, ''), p_id, p_session) f;
         if o_status is not null then
             o_pending := case when o_status = 'w' then array[p_resource] end;
             return;
@@ -82,9 +82,9 @@ begin
         o_status := 'g';
         insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id, request_id,
                                    instance_id, mode, scope, delivered, resource, owner, identity, note,
-                                   idempotency_key)
+                                   idempotency_key, session_id)
         select t.token, v_end_us, v_end_us, p_ttl_ms, t.token, clock_timestamp(), p_conn, p_request, p_instance,
-               v_mode, 'node', true, p_resource, coalesce(p_owner, ''), coalesce(p_identity, ''), p_note, p_id
+               v_mode, 'node', true, p_resource, coalesce(p_owner, ''), coalesce(p_identity, ''), p_note, p_id, p_session
           from (select nextval('pglockd.token_seq') as token) t
         returning token into o_number;
     elsif p_wait then
@@ -92,10 +92,10 @@ begin
         -- below a queue_floor.
         o_status := 'w';
         insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, early_resource, instance_id,
-                                    mode, scope, resource, owner, identity, note, idempotency_key)
+                                    mode, scope, resource, owner, identity, note, idempotency_key, session_id)
         values (nextval('pglockd.token_seq'), p_request, p_conn, p_ttl_ms, clock_timestamp(),
                 case when not v_guarded then p_resource end, p_instance, v_mode, 'node', p_resource,
-                coalesce(p_owner, ''), coalesce(p_identity, ''), p_note, p_id)
+                coalesce(p_owner, ''), coalesce(p_identity, ''), p_note, p_id, p_session)
         returning ticket into o_number;
         if not v_guarded or v_quiet then
             o_pending := o_pending || p_resource;
@@ -108,4 +108,4 @@ begin
 end
 $$;
 comment on function pglockd.acquire_one(integer, text, boolean, bigint, boolean, bigint, bigint, text, text, text,
-    text) is 'Decides one LOCK request: a lease, a place in the queue, or neither.';
+    text, bigint) is 'Decides one LOCK request: a lease, a place in the queue, or neither.';

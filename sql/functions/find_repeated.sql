@@ -1,14 +1,14 @@
--- pglockd.find_repeated(instance, resource, exclusive, ttl_ms, wait, conn, request, owner, identity, id)
+-- pglockd.find_repeated(instance, resource, exclusive, ttl_ms, wait, conn, request, owner, identity, id, session)
 -- Purpose:    what an earlier LOCK with the same id, owner and identity left: its lease, which is
 --             renewed and now belongs to the asking connection, or its place in the queue, which the
 --             asking request takes over.
 -- Returns:    status null when there is nothing; else a (number: token), w (number: ticket), b (it waits, and this
---             request does not want to), m (the same id was used with another resource or mode) or r
+--             request does not want to), m (the same id was used with another resource, mode or session) or r
 --             (somebody's transaction keeps the row locked: nothing was done, ask again).
 -- Tables:     lease, waiter (update), clock (read)
 create or replace function pglockd.find_repeated(
     p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint,
-    p_owner text, p_identity text, p_id text,
+    p_owner text, p_identity text, p_id text, p_session bigint,
     out o_status "char", out o_number bigint)
 language plpgsql
 as $$
@@ -19,10 +19,10 @@ declare
     r record;
 begin
     for r in
-        select l.resource, l.mode, l.token from pglockd.lease l
+        select l.resource, l.mode, l.token, l.session_id from pglockd.lease l
          where l.idempotency_key = p_id and l.owner = p_owner and l.identity = p_identity
     loop
-        if r.resource <> p_resource or r.mode <> v_mode then
+        if r.resource <> p_resource or r.mode <> v_mode or r.session_id is distinct from p_session then
             o_status := 'm';
             return;
         end if;
@@ -44,10 +44,10 @@ begin
         end if;
     end loop;
     for r in
-        select q.resource, q.mode, q.ticket from pglockd.waiter q
+        select q.resource, q.mode, q.ticket, q.session_id from pglockd.waiter q
          where q.idempotency_key = p_id and q.owner = p_owner and q.identity = p_identity
     loop
-        if r.resource <> p_resource or r.mode <> v_mode then
+        if r.resource <> p_resource or r.mode <> v_mode or r.session_id is distinct from p_session then
             o_status := 'm';
             return;
         end if;
@@ -72,5 +72,5 @@ begin
     end loop;
 end
 $$;
-comment on function pglockd.find_repeated(integer, text, boolean, bigint, boolean, bigint, bigint, text, text, text) is
+comment on function pglockd.find_repeated(integer, text, boolean, bigint, boolean, bigint, bigint, text, text, text, bigint) is
     'The lease or the place in the queue that an earlier LOCK with the same id left.';

@@ -19,9 +19,9 @@ begin
             delete from pglockd.lease l where l.resource = p_resource and (p_token is null or l.token = p_token)
             returning l.*
         )
-        insert into pglockd.tombstone as t (token, ended_us, ended_at, reason, resource, owner, identity, detail)
+        insert into pglockd.tombstone as t (token, ended_us, ended_at, reason, resource, owner, identity, detail, session_id)
         select g.token, v_now_us, clock_timestamp(), 'forced', g.resource, g.owner, g.identity,
-               'by ' || session_user || coalesce(': ' || p_reason, '')
+               'by ' || session_user || coalesce(': ' || p_reason, ''), g.session_id
           from gone g
         returning t.token
     loop

@@ -78,16 +78,18 @@ begin
                  where q.ctid = w.place and q.early_resource is null;
                 continue;
             end if;
+            -- One that has ended takes its waiters out of the queue itself.
+            continue when w.session_id is not null and not pglockd.session_lives(w.session_id);
             v_expires_us := pglockd.lease_end(w.now_us, case when v_own then w.ttl_ms else 5000 end);
             with served as (
                 delete from pglockd.waiter q where q.ctid = w.place
             )
             insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id, request_id,
                                        instance_id, mode, scope, delivered, resource, owner, identity, note,
-                                       idempotency_key)
+                                       idempotency_key, session_id)
             values (nextval('pglockd.token_seq'), v_expires_us, v_expires_us, w.ttl_ms, w.ticket, clock_timestamp(),
                     w.conn_id, w.request_id, w.instance_id, w.mode, w.scope, coalesce(v_own, false), w.resource, w.owner, w.identity,
-                    w.note, w.idempotency_key)
+                    w.note, w.idempotency_key, w.session_id)
             returning lease.token into v_token;
             if v_own then
                 o_request := o_request || w.request_id;

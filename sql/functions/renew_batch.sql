@@ -2,6 +2,7 @@
 -- Purpose:    sets the remaining time of leases to a TTL (never adds to it). A lease ends only when its
 --             row is removed, so renewing needs no guard. Nothing that changes is indexed unless the
 --             TTL shrinks: the update is HOT.
+--             A lease that is bound to a session keeps the session's time: it is told what is left of it.
 -- Parameters: as release_batch; ttl_ms null keeps the lease's TTL
 -- Returns:    item, status   g renewed (number: ttl_ms)   l lost   d denied   r locked: ask again
 -- Tables:     lease (update), clock (read)
@@ -16,7 +17,8 @@ declare
     v_done record;
 begin
     with due as materialized (
-        select k, l.resource, l.token, coalesce(p_ttl_ms[k], l.ttl_ms) as ttl_ms
+        select k, l.resource, l.token,
+               case when l.session_id is null then coalesce(p_ttl_ms[k], l.ttl_ms) else l.ttl_ms end as ttl_ms
           from generate_series(1, v_count) k
           join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
          where l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity)
@@ -28,7 +30,10 @@ begin
                ttl_ms = due.ttl_ms
           from due
          where l.resource = due.resource and l.token = due.token
-        returning due.k, l.ttl_ms
+        returning due.k,
+                  case when l.session_id is null then l.ttl_ms
+                       else (select pglockd.ttl_left_ms(s.expires_us, v_now_us) from pglockd.session s
+                              where s.session_id = l.session_id) end as ttl_ms
     )
     select array_agg(r.k), array_agg('g'::"char"), array_agg(r.ttl_ms) into o_item, o_status, o_number from renewed r;
     if coalesce(cardinality(o_item), 0) < v_count then

@@ -4,12 +4,13 @@
 --             the grants that the daemon has not heard of.
 -- Parameters: one element a waiting request, as for acquire_batch, and its ticket
 -- Returns:    item, status   w it waits   a it was granted (number: token)
---                            l another request took its place over
+--                            l another request took its place over, or its session has ended
 --             pending        resources to promote
 -- Tables:     waiter (insert), lease (update), clock (read)
 create or replace function pglockd.resync_waiters(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_ttl_ms bigint[], p_ticket bigint[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
+    p_session bigint[] default '{}',
     out o_item integer[], out o_status "char"[], out o_number bigint[], out o_pending text[])
 language plpgsql
 as $$
@@ -20,12 +21,13 @@ begin
         perform pglockd.open_queue_epoch();
     end if;
     for i in 1 .. cardinality(p_resource) loop
-        if not exists (select from pglockd.waiter w where w.resource = p_resource[i] and w.ticket = p_ticket[i]) then
+        if (p_session[i] is null or pglockd.session_lives(p_session[i])) and not exists (select from pglockd.waiter w where w.resource = p_resource[i] and w.ticket = p_ticket[i]) then
             insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, early_resource, instance_id,
-                                        mode, scope, resource, owner, identity, note, idempotency_key)
+                                        mode, scope, resource, owner, identity, note, idempotency_key, session_id)
             values (p_ticket[i], p_request[i], p_conn[i], p_ttl_ms[i], clock_timestamp(), p_resource[i], p_instance,
                     case when p_exclusive[i] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
-                    p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i])
+                    p_resource[i], coalesce(p_owner[i], ''), coalesce(p_identity[i], ''), p_note[i], p_id[i],
+                    p_session[i])
                 on conflict (resource, ticket) do nothing;
         end if;
         -- A row that somebody keeps locked is left as it is; the next heartbeat asks again.
@@ -56,4 +58,4 @@ begin
 end
 $$;
 comment on function pglockd.resync_waiters(integer, text[], boolean[], bigint[], bigint[], bigint[], bigint[],
-    text[], text[], text[], text[]) is 'Puts a daemon''s waiters back into the queue and finds their grants.';
+    text[], text[], text[], text[], bigint[]) is 'Puts a daemon''s waiters back into the queue and finds their grants.';

@@ -1,5 +1,5 @@
 -- pglockd.sweep(leases_max, keep_ms, look)
--- Purpose:    the janitor's round, bounded: removes expired leases and hands their resources over,
+-- Purpose:    the janitor's round, bounded: removes expired leases and sessions and hands their resources over,
 --             moves check_us of those that were renewed, forgets old tombstones and places in the queue
 --             whose clients did not come back, retires dead daemons, and promotes what a lost
 --             notification or a failed guard left behind.
@@ -11,7 +11,7 @@
 --             instances    dead daemons retired
 --             wake         daemons with new grants
 --             pending      resources to promote
--- Tables:     lease, waiter, instance, tombstone (delete, update), clock (read)
+-- Tables:     session, lease, waiter, instance, tombstone (delete, update), clock (read)
 create or replace function pglockd.sweep(
     p_leases_max integer, p_keep_ms bigint, p_look boolean,
     out o_expired integer, out o_more boolean, out o_instances integer, out o_wake integer[], out o_pending text[])
@@ -52,6 +52,11 @@ begin
       into v_due, o_expired, v_resources
       from gone g;
     o_more := v_due >= p_leases_max;
+
+    r := pglockd.sweep_sessions(p_leases_max);
+    o_expired := o_expired + r.o_ended;
+    o_more := o_more or r.o_more;
+    v_resources := v_resources || r.o_resources;
 
     with stale as (
         delete from pglockd.waiter w where w.absent_until_us <= v_now_us returning w.resource

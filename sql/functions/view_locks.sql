@@ -4,13 +4,14 @@ create or replace view pglockd.locks as
 select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.identity, l.note, l.token,
        l.granted_at,
        clock_timestamp() - l.granted_at as held,
-       pglockd.ttl_left_ms(l.expires_us, c.now_us) * interval '1 millisecond' as ttl_left,
-       l.expires_us <= c.now_us as expired,
-       i.name as instance, l.conn_id
+       pglockd.ttl_left_ms(coalesce(s.expires_us, l.expires_us), c.now_us) * interval '1 millisecond' as ttl_left,
+       coalesce(s.expires_us, l.expires_us) <= c.now_us as expired,
+       i.name as instance, l.conn_id, l.session_id as session
   from pglockd.lease l
  cross join (select pglockd.lease_reading(k.floor_us, k.base_us, k.wall_at) as now_us
                from pglockd.clock k where k.one) c
-  left join pglockd.instance i on i.instance_id = l.instance_id;
+  left join pglockd.instance i on i.instance_id = l.instance_id
+  left join pglockd.session s on s.session_id = l.session_id;
 comment on view pglockd.locks is 'What is locked now: one row for every lease.';
 comment on column pglockd.locks.resource is 'What is locked.';
 comment on column pglockd.locks.mode is 'exclusive or shared.';
@@ -25,3 +26,4 @@ comment on column pglockd.locks.ttl_left is 'What is left of its TTL in lease ti
 comment on column pglockd.locks.expired is 'It may be removed by anyone and blocks no new request.';
 comment on column pglockd.locks.instance is 'Daemon through which it was granted; null for SQL and for daemons that are gone.';
 comment on column pglockd.locks.conn_id is 'Connection of that daemon.';
+comment on column pglockd.locks.session is 'Session that it is bound to; null for a lock of its own.';

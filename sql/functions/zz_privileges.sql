@@ -8,12 +8,12 @@ grant execute on all functions in schema pglockd to pglockd_service;
 revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text)
     from pglockd_service;
 grant select, insert, update, delete on pglockd.lease, pglockd.waiter, pglockd.tombstone, pglockd.instance,
-    pglockd.queue_epoch, pglockd.listener to pglockd_service;
+    pglockd.queue_epoch, pglockd.listener, pglockd.session to pglockd_service;
 grant select, update on pglockd.clock to pglockd_service;
 grant select, insert, update, delete on pglockd.rate_counter, pglockd.rate_request to pglockd_service;
 grant select on pglockd.rate_policy, pglockd.rate_epoch, pglockd.rate_limits to pglockd_service;
 grant usage, select on all sequences in schema pglockd to pglockd_service;
-grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info, pglockd.migration
+grant select on pglockd.locks, pglockd.queue, pglockd.sessions, pglockd.instances, pglockd.schema_info, pglockd.migration
     to pglockd_service;
 
 -- Clients by SQL: the security definer functions and nothing else.
@@ -21,7 +21,7 @@ grant execute on function pglockd.lock(text, text, text, interval, text, text, t
     pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval),
     pglockd.rate(text, bigint, text, bigint, interval, bigint, boolean, text) to pglockd_client;
 
-grant select on pglockd.locks, pglockd.queue, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;
+grant select on pglockd.locks, pglockd.queue, pglockd.sessions, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.lease_reading(bigint, bigint, timestamptz),
     pglockd.ttl_left_ms(bigint, bigint) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;

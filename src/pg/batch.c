@@ -31,12 +31,13 @@ enum param {
     P_NOTE,
     P_IDENTITY,
     P_ID,
+    P_SESSION,
 };
 
 /* How each kind is called: the function's parameters after the instance, in its order. */
 static const struct kind {
     struct link_statement statement;
-    enum param params[12];
+    enum param params[13];
 } kinds[OP_KINDS] = {
 #define ANSWERS "o_item, o_status, o_number, "
 #define NO_ANSWERS "null::int4[], null::\"char\"[], null::int8[], "
@@ -49,10 +50,10 @@ static const struct kind {
                     {P_END}},
     [OP_RESYNC] = {{"resync",
                     "select " ANSWERS NO_GRANTS "o_pending from "
-                    "pglockd.resync_waiters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                    "pglockd.resync_waiters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                     false},
                    {P_RESOURCE, P_EXCLUSIVE, P_TTL, P_NUMBER, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
-                    P_IDENTITY, P_ID, P_END}},
+                    P_IDENTITY, P_ID, P_SESSION, P_END}},
     [OP_WITHDRAW] = {{"withdraw", "select " ANSWERS NEWS "withdraw_batch($1, $2, $3, $4, $5)",
                       false},
                      {P_RESOURCE, P_NUMBER, P_REQUEST, P_KEEP, P_END}},
@@ -70,10 +71,10 @@ static const struct kind {
                   {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_END}},
     [OP_ACQUIRE] = {{"acquire",
                      "select " ANSWERS NEWS
-                     "acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                     "acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                      false},
                     {P_RESOURCE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
-                     P_IDENTITY, P_ID, P_END}},
+                     P_IDENTITY, P_ID, P_SESSION, P_END}},
 };
 
 /* --- which operations may go together --- */
@@ -300,6 +301,7 @@ static enum pg_type param_type(enum param param)
     case P_CONN:
     case P_REQUEST:
     case P_KEEP:
+    case P_SESSION:
         return PG_INT8;
     default:
         return PG_TEXT;
@@ -356,6 +358,12 @@ static void put_element(struct array_writer *w, enum param param, const struct o
     case P_ID:
         put_text_or_null(w, op->id);
         break;
+    case P_SESSION:
+        if (op->session == 0)
+            array_put_null(w);
+        else
+            array_put_int8(w, op->session);
+        break;
     case P_IDENTITY:
     case P_END:
         break;
@@ -367,13 +375,13 @@ static bool column_used(const struct batch *b, enum op_kind kind, enum param par
 {
     if (param == P_IDENTITY)
         return false;
-    if (param != P_OWNER && param != P_NOTE && param != P_ID)
+    if (param != P_OWNER && param != P_NOTE && param != P_ID && param != P_SESSION)
         return true;
     list_for_each(at, &b->ops[kind])
     {
         const struct op *op = container_of(at, struct op, link);
         if ((param == P_OWNER && op->owner.n) || (param == P_NOTE && op->note.p) ||
-            (param == P_ID && op->id.p))
+            (param == P_ID && op->id.p) || (param == P_SESSION && op->session))
             return true;
     }
     return false;

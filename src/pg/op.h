@@ -26,6 +26,9 @@ enum op_kind {
 
 enum { OP_KEEP_NONE = -1, OP_TTL_SAME = -1 };
 
+/* The TTL of a lease that is bound to a session: one that never runs out, 285 years. */
+#define OP_TTL_SESSION INT64_C(9000000000000)
+
 /* How the database answered; the letters are those of the batch functions in sql/functions. */
 enum op_status {
     OP_DONE = 'g',        /* granted, released, renewed, withdrawn */
@@ -60,6 +63,7 @@ struct op {
     struct str owner;
     struct str note; /* p NULL: none */
     struct str id;   /* p NULL: none */
+    int64_t session; /* that the lease is bound to; 0: none */
     int64_t ttl_ms;
     int64_t keep_ms;
     int64_t number;      /* token or ticket, in and out */

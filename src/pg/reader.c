@@ -10,18 +10,30 @@ enum {
     LOOK_EVERY_MS = 50 /* for questions whose time is over */
 };
 
-static const char session_sql[] =
-    "set search_path = pg_catalog, pg_temp; set default_transaction_read_only = on;"
-    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off;"
-    "set statement_timeout = '5s'; set client_min_messages = warning";
+#define COMMON_SQL                                                                                 \
+    "set search_path = pg_catalog, pg_temp; set plan_cache_mode = force_generic_plan;"             \
+    "set enable_seqscan = off; set jit = off; set statement_timeout = '5s';"                       \
+    "set client_min_messages = warning;"
 
+static const char *const session_sql[] = {
+    [READER_READS] = COMMON_SQL "set default_transaction_read_only = on",
+    [READER_WRITES] = COMMON_SQL "set lock_timeout = '1s'; set synchronous_commit = 'on';"
+                                 "set default_transaction_isolation = 'read committed'",
+};
 static const struct link_statement statements[ASK_QUESTIONS] = {
     [ASK_CHECK] = {"check", "select o_item[1], o_number[1] from pglockd.check_leases($1, $2)",
                    false},
     [ASK_HOLDERS] = {"holders", "select * from pglockd.holders($1, $2)", false},
     [ASK_WAITING] = {"waiting", "select * from pglockd.waiting($1, $2)", false},
     [ASK_LOST] = {"lost", "select * from pglockd.explain_lost($1, $2)", false},
-    [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5)", false},
+    [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5, $6)", false},
+    [ASK_SESSIONS_ENDED] = {"sessions_ended", "select * from pglockd.sessions_ended($1)", false},
+    [ASK_SESSION_ALLOW] = {"session_allow", "select pglockd.session_allow($1, $2)", false},
+    [ASK_SESSION_LOCKS] = {"session_locks", "select * from pglockd.session_locks($1, $2)", false},
+    [ASK_SESSION_OPEN] = {"session_open",
+                          "select * from pglockd.session_open($1, $2, $3, $4, $5, $6)", false},
+    [ASK_SESSION_RENEW] = {"session_renew", "select * from pglockd.session_renew($1, $2)", false},
+    [ASK_SESSION_CLOSE] = {"session_close", "select * from pglockd.session_close($1, $2)", false},
     [ASK_GAUGES] = {"gauges", "select * from pglockd.gauges()", false},
 };
 
@@ -122,7 +134,7 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
         ev_timer_stop(loop, w);
 }
 
-struct reader *reader_create(struct ev_loop *loop, const char *conninfo)
+struct reader *reader_create(struct ev_loop *loop, const char *conninfo, enum reader_kind kind)
 {
     static const struct link_statement *list[ASK_QUESTIONS];
     struct reader *r = xcalloc(1, sizeof(*r));
@@ -135,8 +147,8 @@ struct reader *reader_create(struct ev_loop *loop, const char *conninfo)
         list[i] = &statements[i];
     struct link_options options = {.loop = loop,
                                    .conninfo = conninfo,
-                                   .label = "reader",
-                                   .session = session_sql,
+                                   .label = kind == READER_READS ? "reader" : "sessions",
+                                   .session = session_sql[kind],
                                    .statements = list,
                                    .nstatements = ASK_QUESTIONS,
                                    .up = on_up,

@@ -2,8 +2,9 @@
 #define PGLOCKD_PG_READER_H
 
 /*
- * Questions that only read: on a connection of their own, so that a long answer never stands in
- * the way of a batch. Asked in order, several at a time, each bounded in time.
+ * Questions beside the lanes: on a connection of their own, so that a long answer never stands in
+ * the way of a batch. Asked in order, several at a time, each bounded in time. Most only read;
+ * those about sessions write, and have a connection for that.
  */
 
 #include <ev.h>
@@ -15,12 +16,19 @@
 enum reader_question {
     ASK_CHECK,   /* resource, token -> o_item, o_number */
     ASK_HOLDERS, /* resource[], max -> item, token, owner, mode, scope, ttl_ms, held_ms, note,
-                    instance_id, conn_id, total */
+                    instance_id, conn_id, total, session_id */
     ASK_WAITING, /* resource[], max -> item, owner, mode, scope, waiting_ms, place, total */
     ASK_LOST,    /* resource, token -> reason, lost_ms, detail, held_by */
-    ASK_LIST,    /* prefix, owner, after_resource, after_token, max -> as ASK_HOLDERS from
-                    resource, token ... to conn_id, granted_at */
-    ASK_GAUGES,  /* -> locks_held, waiters, oldest_wait_us */
+    ASK_LIST,    /* prefix, owner, after_resource, after_token, max, session -> as ASK_HOLDERS from
+                    resource, token ... to conn_id, granted_at, session_id */
+    ASK_SESSIONS_ENDED, /* session[] -> those that have ended */
+    ASK_SESSION_ALLOW,  /* session, secret -> g, l or d */
+    ASK_SESSION_LOCKS,  /* session, max -> resource, token, mode, scope, reason */
+    /* These write, and go to a reader made for that. */
+    ASK_SESSION_OPEN,  /* ttl_ms, owner, identity, note, id, secret -> session, repeated */
+    ASK_SESSION_RENEW, /* session, secret -> status, ttl_ms, locks, reason, lost_ms */
+    ASK_SESSION_CLOSE, /* session, secret -> status, released, reason, lost_ms, pending[] */
+    ASK_GAUGES,        /* -> locks_held, waiters, oldest_wait_us */
     ASK_QUESTIONS
 };
 
@@ -40,7 +48,10 @@ struct ask {
 
 struct reader;
 
-struct reader *reader_create(struct ev_loop *loop, const char *conninfo);
+/* What a reader is made for; one that writes is not retried: what it was asked is done or not. */
+enum reader_kind { READER_READS, READER_WRITES };
+
+struct reader *reader_create(struct ev_loop *loop, const char *conninfo, enum reader_kind kind);
 /* Questions without an answer are done, not ok; none may be asked from there. */
 void reader_destroy(struct reader *r);
 /* done() is called within timeout_ms, but not during this call. */

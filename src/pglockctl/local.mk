@@ -32,6 +32,7 @@ pglockctl_parts = \
     src/pglockctl/run_command.h \
     src/pglockctl/run_guard.c \
     src/pglockctl/run_guard.h \
+    src/pglockctl/session.c \
     src/pglockctl/stats.c \
     src/pglockctl/text.c \
     src/pglockctl/text.h \

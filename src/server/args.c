@@ -48,6 +48,15 @@ bool arg_number(struct request *r, const struct wire_request *w, const char *key
     return false;
 }
 
+bool arg_session(struct request *r, struct str s, int64_t *out)
+{
+    if (parse_number(s, out) && *out > 0)
+        return true;
+    request_fail(r, STATUS_ERR, "bad_request",
+                 "%s is not a session: it is the number that SESSION OPEN answered", log_quote(s));
+    return false;
+}
+
 bool arg_token(struct request *r, const struct wire_request *w, int64_t *out)
 {
     if (wire_value(w, "token") == NULL) {

@@ -84,6 +84,7 @@ void conn_free(struct conn *c)
     buf_free(&c->in);
     buf_free(&c->out);
     buf_free(&c->name);
+    buf_free(&c->sessions);
     free(c);
 }
 

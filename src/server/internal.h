@@ -89,6 +89,7 @@ struct conn {
     enum close_reason reason;
     struct buf name;           /* of HELLO */
     struct listener *listener; /* of HELLO events=on */
+    struct buf sessions;       /* int64_t: those that it opened or resumed */
     bool gap;                  /* events were left out: to be told when there is room */
 };
 
@@ -121,10 +122,12 @@ struct request {
     struct conn *conn;
     const struct verb *verb;
     int64_t received_us;
-    struct call *call;                /* while it is with the service */
-    struct rate_call *rate_call;      /* while it asks for permits */
-    bool permit_taken;                /* by a LOCK that pays where it is granted */
-    void (*start)(struct request *r); /* to be called when its turn comes; NULL: started */
+    struct call *call;                  /* while it is with the service */
+    struct rate_call *rate_call;        /* while it asks for permits */
+    int64_t session;                    /* that it is about; 0: none */
+    void (*allowed)(struct request *r); /* when the secret is right */
+    bool permit_taken;                  /* by a LOCK that pays where it is granted */
+    void (*start)(struct request *r);   /* to be called when its turn comes; NULL: started */
     bool answered;
     bool asking;      /* ask is with the reader */
     bool in_turn;     /* it reads: later requests wait for it, and it for earlier ones */
@@ -146,6 +149,9 @@ struct request {
     struct buf text2;
     int64_t first_held_ms;
     int64_t limit;
+    int64_t waited_ms;
+    bool exclusive;
+    bool repeated;
     char tag[WIRE_TAG_MAX + 1];
 };
 
@@ -203,6 +209,16 @@ int verb_index(const struct verb *v);
 const char *verb_name(const struct verb *v);
 
 /* lock_verbs.c: LOCK, UNLOCK, RENEW, CANCEL */
+struct lock_grant {
+    struct str resource;
+    int64_t token;
+    bool exclusive;
+    int64_t ttl_ms;
+    int64_t waited_ms;
+    bool repeated;
+    int64_t session; /* 0: none */
+};
+void reply_locked(struct request *r, const struct lock_grant *g);
 void verb_lock(struct request *r, const struct wire_request *w);
 void verb_unlock(struct request *r, const struct wire_request *w);
 void verb_renew(struct request *r, const struct wire_request *w);
@@ -229,9 +245,27 @@ void verb_info(struct request *r, const struct wire_request *w);
 void verb_list(struct request *r, const struct wire_request *w);
 void query_refusal(struct request *r, enum status status, const char *code, struct str resource);
 void query_lost(struct request *r, struct str resource, int64_t token);
+/* Answers a LOCK that was granted in a session: OK with what is left of the session's TTL. */
+void query_locked(struct request *r, const struct call *call);
+/* The answer to r->ask is here: NULL when the client is gone. */
+struct request *query_take_ask(struct ask *a);
+
+/* session_verbs.c: SESSION, and which sessions a connection may use without their secret */
+void verb_session(struct request *r, const struct wire_request *w);
+bool conn_has_session(const struct conn *c, int64_t session);
+enum { SECRET_BYTES_MAX = 64 };
+/* Calls allowed when the secret in r->text is the session's; else r is answered, and its call ends.
+ */
+void session_check(struct request *r, int64_t session, void (*allowed)(struct request *r));
+/* LOST; reason p NULL and lost_ms negative: not known. */
+void session_lost(struct request *r, int64_t session, struct str reason, int64_t lost_ms);
+/* The field "session". */
+void session_put(struct json *j, int64_t session);
 
 /* args.c: arguments; each answers the request with an error and returns false when it is wrong */
 bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out);
+/* The number of a session. */
+bool arg_session(struct request *r, struct str s, int64_t *out);
 bool arg_token(struct request *r, const struct wire_request *w, int64_t *out);
 bool arg_duration(struct request *r, const struct wire_request *w, const char *key, bool allow_inf,
                   int64_t standard, int64_t *out);
@@ -239,6 +273,8 @@ bool arg_text(struct request *r, const struct wire_request *w, const char *key, 
               size_t max, struct str *out);
 bool arg_number(struct request *r, const struct wire_request *w, const char *key, int64_t min,
                 int64_t max, int64_t standard, int64_t *out);
+/* ttl= within its bounds, or standard. */
+bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out);
 /* One of two words; first is the one that is meant when the key is missing. */
 bool arg_choice(struct request *r, const struct wire_request *w, const char *key, const char *first,
                 const char *second, bool *is_first);

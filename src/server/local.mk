@@ -21,5 +21,6 @@ libserver_a_SOURCES = \
 	src/server/request.c \
 	src/server/server.c \
 	src/server/server.h \
+	src/server/session_verbs.c \
 	src/server/slow_log.c \
 	src/server/verbs.c

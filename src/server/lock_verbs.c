@@ -25,7 +25,7 @@ static const struct {
     [OUTCOME_SUPERSEDED] = {STATUS_ERR, "cancelled",
                             "another request with the same id took this one's place in the queue"},
     [OUTCOME_ID_MISMATCH] = {STATUS_ERR, "id_mismatch",
-                             "this id was used with another resource or mode"},
+                             "this id was used with another resource, mode or session"},
     [OUTCOME_TOO_MANY] = {STATUS_ERR, "too_many_waiters",
                           "too many requests wait in this daemon, try again later"},
     [OUTCOME_DRAINING] = {STATUS_ERR, "unavailable",
@@ -44,26 +44,43 @@ static void refuse(struct request *r, enum outcome outcome)
                  refusals[outcome].message);
 }
 
-static void reply_locked(struct request *r, const struct call *call)
+void reply_locked(struct request *r, const struct lock_grant *g)
 {
-    conn_holds(r->conn, call->op.resource, call->token, call->ttl_ms);
+    conn_holds(r->conn, g->resource, g->token, g->ttl_ms);
     struct json j = request_begin(r, STATUS_OK);
     json_key(&j, "locks");
     json_begin_array(&j);
     json_begin_object(&j);
-    json_put_string(&j, "resource", call->op.resource);
-    json_put_int(&j, "token", call->token);
-    json_put_string(&j, "mode", call->op.exclusive ? STR_LIT("exclusive") : STR_LIT("shared"));
+    json_put_string(&j, "resource", g->resource);
+    json_put_int(&j, "token", g->token);
+    json_put_string(&j, "mode", g->exclusive ? STR_LIT("exclusive") : STR_LIT("shared"));
     json_put_string(&j, "scope", STR_LIT("node"));
     json_end_object(&j);
     json_end_array(&j);
-    json_put_string(&j, "resource", call->op.resource);
-    json_put_int(&j, "token", call->token);
-    json_put_int(&j, "ttl_ms", call->ttl_ms);
-    json_put_int(&j, "waited_ms", call->waited_ms);
-    if (call->repeated)
+    json_put_string(&j, "resource", g->resource);
+    json_put_int(&j, "token", g->token);
+    json_put_int(&j, "ttl_ms", g->ttl_ms);
+    json_put_int(&j, "waited_ms", g->waited_ms);
+    if (g->repeated)
         json_put_bool(&j, "repeated", true);
+    if (g->session != 0)
+        session_put(&j, g->session);
     request_end(r, STATUS_OK, &j);
+}
+
+static void reply_granted(struct request *r, const struct call *call)
+{
+    struct lock_grant grant = {call->op.resource,
+                               call->token,
+                               call->op.exclusive,
+                               call->ttl_ms,
+                               call->waited_ms,
+                               call->repeated,
+                               0};
+    if (call->op.session != 0)
+        query_locked(r, call);
+    else
+        reply_locked(r, &grant);
 }
 
 /* The request takes its answer; the call ends with this. */
@@ -83,7 +100,10 @@ static void on_locked(struct call *call)
     lock_limits_end(r, call);
     switch (call->outcome) {
     case OUTCOME_OK:
-        reply_locked(r, call);
+        reply_granted(r, call);
+        break;
+    case OUTCOME_LOST:
+        session_lost(r, call->op.session, (struct str){0}, -1);
         break;
     case OUTCOME_BUSY:
         query_refusal(r, STATUS_BUSY, "busy", call->op.resource);
@@ -153,7 +173,7 @@ static void start_release_or_renew(struct request *r)
     locks_release_or_renew(r->call);
 }
 
-static bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
+bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
 {
     const struct settings *st = r->conn->server->o.settings;
     char min[24], max[24];
@@ -179,11 +199,41 @@ static bool check_later(struct request *r, bool node, bool lease, int64_t grace_
     return false;
 }
 
+/* session= and secret=, and what cannot go with them. */
+static bool arg_bound(struct request *r, const struct wire_request *w, const struct str *id,
+                      int64_t *session, struct str *secret)
+{
+    if (!arg_text(r, w, "secret", 1, SECRET_BYTES_MAX, secret) ||
+        (id && !arg_session(r, *id, session)))
+        return false;
+    if (id == NULL && secret->p) {
+        request_fail(r, STATUS_ERR, "bad_request", "secret= needs session=");
+    } else if (id && wire_value(w, "ttl")) {
+        request_fail(r, STATUS_ERR, "bad_request",
+                     "a lock in a session has the session's ttl: leave ttl= out");
+    } else if (id && secret->p == NULL && !conn_has_session(r->conn, *session)) {
+        request_fail(
+            r, STATUS_DENIED, "denied",
+            "secret= is needed: this connection has not opened or resumed session %" PRId64,
+            *session);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static void start_bound(struct request *r)
+{
+    session_check(r, r->call->op.session, start_acquire);
+}
+
 void verb_lock(struct request *r, const struct wire_request *w)
 {
     struct call_texts texts;
     bool exclusive, node, lease;
-    int64_t ttl_ms, wait_ms, grace_ms;
+    int64_t ttl_ms, wait_ms, grace_ms, session = 0;
+    struct str secret;
+    const struct str *of_session = wire_value(w, "session");
     const struct conn *c = r->conn;
     if (!arg_choice(r, w, "mode", "exclusive", "shared", &exclusive) ||
         !arg_choice(r, w, "scope", "node", "tree", &node) ||
@@ -194,15 +244,22 @@ void verb_lock(struct request *r, const struct wire_request *w)
         !arg_duration(r, w, "wait", true, 0, &wait_ms) ||
         !arg_text(r, w, "owner", 0, OWNER_BYTES_MAX, &texts.owner) ||
         !arg_text(r, w, "note", 0, NOTE_BYTES_MAX, &texts.note) ||
-        !arg_text(r, w, "id", 1, ID_BYTES_MAX, &texts.id))
+        !arg_text(r, w, "id", 1, ID_BYTES_MAX, &texts.id) ||
+        !arg_bound(r, w, of_session, &session, &secret))
         return;
     if (texts.owner.p == NULL)
         texts.owner = buf_str(&c->name);
     struct call *call = make_call(r, OP_ACQUIRE, &texts, on_locked);
     call->op.exclusive = exclusive;
-    call->op.ttl_ms = ttl_ms;
+    call->op.ttl_ms = session ? OP_TTL_SESSION : ttl_ms;
+    call->op.session = session;
     call->wait_ms = wait_ms;
-    request_start(r, false, start_acquire);
+    if (session == 0 || conn_has_session(c, session)) {
+        request_start(r, false, start_acquire);
+    } else {
+        buf_put(&r->text, secret.p, secret.n);
+        request_start(r, true, start_bound);
+    }
 }
 
 static void release_or_renew(struct request *r, const struct wire_request *w, enum op_kind kind)

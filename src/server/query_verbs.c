@@ -22,7 +22,8 @@ enum {
     H_NOTE,
     H_INSTANCE,
     H_CONN,
-    H_LAST
+    H_LAST,
+    H_SESSION
 };
 /* Columns of pglockd.waiting(). */
 enum { W_ITEM, W_OWNER, W_MODE, W_SCOPE, W_WAITING, W_PLACE, W_TOTAL };
@@ -43,8 +44,7 @@ static struct request *request_of(struct ask *a)
     return container_of(a, struct request, ask);
 }
 
-/* The answer is here: NULL when the client is gone. */
-static struct request *take_ask(struct ask *a)
+struct request *query_take_ask(struct ask *a)
 {
     struct request *r = request_of(a);
     r->asking = false;
@@ -79,8 +79,9 @@ static void put_holder(const struct request *r, struct json *j, const struct lin
     else
         json_string(j, link_text(rows, row, H_NOTE));
     json_put_bool(j, "self",
-                  link_int(rows, row, H_INSTANCE) == service_instance(c->server->o.service) &&
-                      link_int(rows, row, H_CONN) == (int64_t)c->id);
+                  (link_int(rows, row, H_INSTANCE) == service_instance(c->server->o.service) &&
+                   link_int(rows, row, H_CONN) == (int64_t)c->id) ||
+                      conn_has_session(c, link_int(rows, row, H_SESSION)));
 }
 
 static void put_waiter(struct json *j, const struct link_rows *rows, int row)
@@ -156,7 +157,7 @@ static void put_refusal_message(struct request *r, struct buf *out)
 
 static void on_refusal(struct ask *a, bool ok)
 {
-    struct request *r = take_ask(a);
+    struct request *r = query_take_ask(a);
     struct buf message = {0};
     (void)ok; /* the refusal is true without its details, too */
     if (r == NULL)
@@ -216,6 +217,7 @@ static const char *reason_sentence(struct str reason)
     } table[] = {
         {"expired", "its TTL ran out"},
         {"forced", "an administrator ended it"},
+        {"session_closed", "its session was closed"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         if (str_is(reason, table[i].reason))
@@ -246,7 +248,7 @@ static void on_lost_rows(struct ask *a, int question, const struct link_rows *ro
 
 static void on_lost(struct ask *a, bool ok)
 {
-    struct request *r = take_ask(a);
+    struct request *r = query_take_ask(a);
     struct buf message = {0};
     if (r == NULL)
         return;
@@ -289,7 +291,7 @@ static void on_check_rows(struct ask *a, int question, const struct link_rows *r
 
 static void on_checked(struct ask *a, bool ok)
 {
-    struct request *r = take_ask(a);
+    struct request *r = query_take_ask(a);
     if (r == NULL)
         return;
     if (!ok) {
@@ -323,6 +325,37 @@ void verb_check(struct request *r, const struct wire_request *w)
         return;
     keep_resource(r, resource);
     request_start(r, true, check_start);
+}
+
+/* --- what is left of a LOCK's session --- */
+
+static void on_locked_checked(struct ask *a, bool ok)
+{
+    struct request *r = query_take_ask(a);
+    if (r == NULL)
+        return;
+    if (!ok) {
+        request_fail(r, STATUS_ERR, "outcome_unknown",
+                     "it may have been done or not; repeat it, a LOCK with the same id");
+    } else if (r->total == 0) {
+        session_lost(r, r->session, (struct str){0}, -1);
+    } else {
+        struct lock_grant grant = {r->resource,  r->token,    r->exclusive, r->limit,
+                                   r->waited_ms, r->repeated, r->session};
+        reply_locked(r, &grant);
+    }
+}
+
+void query_locked(struct request *r, const struct call *call)
+{
+    keep_resource(r, call->op.resource);
+    r->token = call->token;
+    r->exclusive = call->op.exclusive;
+    r->waited_ms = call->waited_ms;
+    r->repeated = call->repeated;
+    r->session = call->op.session;
+    check_start(r);
+    r->ask.done = on_locked_checked;
 }
 
 /* --- INFO --- */
@@ -362,7 +395,7 @@ static void put_info(struct request *r, struct json *j)
 
 static void on_info(struct ask *a, bool ok)
 {
-    struct request *r = take_ask(a);
+    struct request *r = query_take_ask(a);
     if (r == NULL)
         return;
     if (!ok) {
@@ -441,7 +474,7 @@ static void on_list_rows(struct ask *a, int question, const struct link_rows *ro
 
 static void on_list(struct ask *a, bool ok)
 {
-    struct request *r = take_ask(a);
+    struct request *r = query_take_ask(a);
     if (r == NULL)
         return;
     if (!ok) {
@@ -489,10 +522,12 @@ static bool arg_cursor(struct request *r, const struct wire_request *w, struct s
 void verb_list(struct request *r, const struct wire_request *w)
 {
     struct str prefix, owner, after;
-    int64_t after_token;
+    int64_t after_token, session = 0;
+    const struct str *of_session = wire_value(w, "session");
     const struct str *value = wire_value(w, "prefix");
     if (!arg_number(r, w, "limit", 1, 1000, LIST_DEFAULT, &r->limit) ||
-        !arg_text(r, w, "owner", 0, 256, &owner) || !arg_cursor(r, w, &after, &after_token))
+        !arg_text(r, w, "owner", 0, 256, &owner) || !arg_cursor(r, w, &after, &after_token) ||
+        (of_session && !arg_session(r, *of_session, &session)))
         return;
     prefix = value ? *value : (struct str){0};
     const char *wrong = value ? resource_check(prefix) : NULL;
@@ -507,6 +542,10 @@ void verb_list(struct request *r, const struct wire_request *w)
     link_param_text(p, after);
     link_param_int8(p, after_token);
     link_param_int4(p, (int32_t)r->limit + 1);
+    if (of_session)
+        link_param_int8(p, session);
+    else
+        link_param_null(p);
     r->ask.rows = on_list_rows;
     r->ask.done = on_list;
     request_start(r, true, list_start);

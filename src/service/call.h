@@ -22,7 +22,7 @@ enum outcome {
     OUTCOME_QUIET,       /* no wait was asked: nothing is granted for now */
     OUTCOME_GUARDED,     /* no wait was asked: somebody has kept the guard for long */
     OUTCOME_TIMEOUT,     /* the wait ran out */
-    OUTCOME_LOST,        /* that token holds no longer */
+    OUTCOME_LOST,        /* that token holds no longer; of a LOCK: its session has ended */
     OUTCOME_DENIED,      /* another identity holds it */
     OUTCOME_CANCELLED,   /* the waiting was ended at the client's wish */
     OUTCOME_SUPERSEDED,  /* another request with the same id took the place over */
@@ -43,7 +43,7 @@ enum call_state {
     CALL_WITHDRAWING /* its waiter is being taken out of the queue */
 };
 
-enum call_end { END_NONE, END_TIMEOUT, END_CANCEL, END_INPUT, END_DRAIN };
+enum call_end { END_NONE, END_TIMEOUT, END_CANCEL, END_INPUT, END_DRAIN, END_SESSION };
 
 struct call {
     struct op op; /* op.request_id is the call's id */

@@ -129,6 +129,7 @@ static void on_heartbeat(void *arg, int call, const struct link_rows *rows)
     p->s->waiting_low = p->s->waiting;
     if (link_int(rows, 0, 2) != 0)
         service_collect(p->s);
+    locks_look_at_sessions(p->s);
 }
 
 static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/xalloc.h"
+#include "pg/array.h"
 #include "service/route.h"
 #include "service/state.h"
 #include "wire/duration.h"
@@ -32,6 +33,7 @@ static const char *const outcome_names[OUTCOMES] = {
     [OUTCOME_QUIET] = "quiet",
     [OUTCOME_GUARDED] = "guarded",
     [OUTCOME_TIMEOUT] = "timeout",
+    [OUTCOME_LOST] = "session_lost",
     [OUTCOME_CANCELLED] = "cancelled",
     [OUTCOME_SUPERSEDED] = "superseded",
     [OUTCOME_ID_MISMATCH] = "id_mismatch",
@@ -190,6 +192,7 @@ static void stop_waiting(struct call *call)
 {
     struct service *s = call->service;
     s->waiting--;
+    s->bound_waiting -= call->op.session != 0;
     --*crowd(call);
     list_remove(&call->at);
     if (s->waiting < s->waiting_low)
@@ -205,6 +208,8 @@ static enum outcome outcome_of_end(const struct call *call)
         return OUTCOME_TIMEOUT;
     case END_DRAIN:
         return OUTCOME_DRAINING;
+    case END_SESSION:
+        return OUTCOME_LOST;
     default:
         return OUTCOME_CANCELLED;
     }
@@ -216,7 +221,7 @@ static enum outcome outcome_of_end(const struct call *call)
  */
 static void granted(struct call *call, int64_t token, int64_t decided_us)
 {
-    bool refused = call->end == END_CANCEL || call->end == END_DRAIN;
+    bool refused = call->end == END_CANCEL || call->end == END_DRAIN || call->end == END_SESSION;
     bool comes_back = call->op.id.p != NULL && (nobody_waits(call) || call->end == END_DRAIN);
     if ((refused || nobody_waits(call)) && !comes_back && !call->repeated)
         release_orphan(call->service, call->op.resource, token);
@@ -344,6 +349,7 @@ static void start_waiting(struct call *call)
     list_append(&s->waiters, &call->at);
     call->waiting_since_us = clock_mono_us();
     s->waiting++;
+    s->bound_waiting += call->op.session != 0;
     ++*crowd(call);
     if (call->wait_ms != DURATION_INF) {
         int64_t left_us = call->received_us + 1000 * call->wait_ms - call->waiting_since_us;
@@ -426,6 +432,9 @@ static void on_acquired(struct op *op)
         break;
     case OP_GUARDED:
         guarded(call);
+        break;
+    case OP_LOST:
+        answer(call, OUTCOME_LOST);
         break;
     case OP_MISMATCH:
         answer(call, OUTCOME_ID_MISMATCH);
@@ -557,6 +566,54 @@ void locks_drain(struct service *s)
     list_for_each(at, &s->waiters) end_wait(container_of(at, struct call, at), END_DRAIN);
 }
 
+/* --- sessions that end while requests wait to be bound to them --- */
+
+static void on_ended_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct service *s = container_of(a, struct service, sessions_ask);
+    (void)question;
+    for (int i = 0; i < link_rows_count(rows); i++) {
+        int64_t session = link_int(rows, i, 0);
+        list_for_each(at, &s->waiters)
+        {
+            struct call *call = container_of(at, struct call, at);
+            if (call->op.session == session)
+                end_wait(call, END_SESSION);
+        }
+    }
+}
+
+static void on_ended_done(struct ask *a, bool ok)
+{
+    (void)ok; /* asked again with the next heartbeat */
+    container_of(a, struct service, sessions_ask)->asking_sessions = false;
+}
+
+void locks_look_at_sessions(struct service *s)
+{
+    struct array_writer w;
+    int left = SESSIONS_ASKED_MAX;
+    if (s->bound_waiting == 0 || s->asking_sessions)
+        return;
+    struct ask *a = &s->sessions_ask;
+    *a = (struct ask){.questions = 1,
+                      .question = {ASK_SESSIONS_ENDED},
+                      .rows = on_ended_rows,
+                      .done = on_ended_done};
+    link_param_open(&a->params[0]);
+    array_begin(&w, &a->params[0].bytes, PG_INT8);
+    list_for_each(at, &s->waiters)
+    {
+        const struct call *call = container_of(at, struct call, at);
+        if (call->op.session != 0 && left-- > 0)
+            array_put_int8(&w, call->op.session);
+    }
+    array_end(&w);
+    link_param_close(&a->params[0]);
+    s->asking_sessions = true;
+    reader_ask(s->reader, a, HEARTBEAT_MS);
+}
+
 /* --- after the loss of a connection, or of the queue itself --- */
 
 static void on_resynced(struct op *op)
@@ -571,7 +628,7 @@ static void on_resynced(struct op *op)
                 call->granted ? call->granted_us : op->sent_us);
     } else if (op->status == OP_LOST) {
         stop_waiting(call);
-        answer(call, OUTCOME_SUPERSEDED);
+        answer(call, call->end == END_SESSION ? OUTCOME_LOST : OUTCOME_SUPERSEDED);
     } else if (call->end != END_NONE || nobody_waits(call)) {
         withdraw(call, call->end == END_NONE ? END_CANCEL : call->end);
     }

@@ -9,7 +9,10 @@
 
 #include "service/call.h"
 
-/* op: exclusive, ttl_ms; call: wait_ms, received_us. */
+/*
+ * op: exclusive, ttl_ms (OP_TTL_SESSION with a session), session; call: wait_ms, received_us.
+ * OUTCOME_LOST: the session has ended.
+ */
 void locks_acquire(struct call *call);
 /* op: number is the token; for OP_RENEW also ttl_ms, the new TTL or OP_TTL_SAME. */
 void locks_release_or_renew(struct call *call);

@@ -238,7 +238,8 @@ struct service *service_create(const struct service_options *options)
     slab_init(&s->calls, sizeof(struct call));
     ev_init(&s->look, on_look);
     s->look.data = s;
-    s->reader = reader_create(options->loop, options->conninfo);
+    s->reader = reader_create(options->loop, options->conninfo, READER_READS);
+    s->writer = reader_create(options->loop, options->conninfo, READER_WRITES);
     s->presence = presence_create(s);
     s->janitor = janitor_create(s);
     s->rates = rates_create(s);
@@ -251,6 +252,7 @@ void service_destroy(struct service *s)
         return;
     ev_timer_stop(s->o.loop, &s->look);
     reader_destroy(s->reader); /* first: who asked is told */
+    reader_destroy(s->writer);
     events_destroy(s->events);
     rates_destroy(s->rates);
     janitor_destroy(s->janitor);
@@ -298,6 +300,16 @@ int32_t service_instance(const struct service *s)
 struct reader *service_reader(struct service *s)
 {
     return s->reader;
+}
+
+struct reader *service_writer(struct service *s)
+{
+    return s->writer;
+}
+
+void service_promote(struct service *s, struct str resource)
+{
+    service_pending(s, resource);
 }
 
 struct rates *service_rates(struct service *s)

@@ -44,6 +44,9 @@ bool service_can_renew(const struct service *s, const char **why);
 
 int32_t service_instance(const struct service *s); /* 0 before it is registered */
 struct reader *service_reader(struct service *s);
+struct reader *service_writer(struct service *s); /* for questions that write */
+/* Grants what can be granted of a resource that may have become free; at its next look. */
+void service_promote(struct service *s, struct str resource);
 int64_t service_waiters(const struct service *s); /* of this daemon */
 bool service_is_janitor(const struct service *s);
 

@@ -5,6 +5,7 @@
 
 #include "base/slab.h"
 #include "pg/lane.h"
+#include "pg/reader.h"
 #include "service/call.h"
 #include "service/service.h"
 
@@ -16,6 +17,7 @@ enum {
     LATER_MAX = 10000,     /* resources remembered; the janitor finds what is forgotten */
     PENDING_LOOKS_MAX = 256,
     FOUND_MAX = 256,
+    SESSIONS_ASKED_MAX = 10000, /* waiting calls whose sessions one heartbeat looks at */
     CROWDS = 1 << 14,
 };
 
@@ -30,6 +32,7 @@ struct service {
     struct lane *lanes[LANES_MAX];
     int nlanes;
     struct reader *reader;
+    struct reader *writer; /* the same for questions that write: sessions */
     struct presence *presence;
     struct janitor *janitor;
     struct events *events; /* NULL until a client asks for events */
@@ -39,9 +42,12 @@ struct service {
     struct list waiters; /* calls that wait */
     struct list later;   /* operations of the daemon itself, to be submitted at the next look */
     size_t later_count;
-    size_t chores;             /* operations of the daemon itself that are with a lane */
-    ev_timer look;             /* runs while something is submitted, paused or to be promoted */
-    int64_t waiting;           /* calls in the queue */
+    size_t chores;         /* operations of the daemon itself that are with a lane */
+    ev_timer look;         /* runs while something is submitted, paused or to be promoted */
+    int64_t waiting;       /* calls in the queue */
+    int64_t bound_waiting; /* of these, to be bound to a session */
+    bool asking_sessions;
+    struct ask sessions_ask;   /* which of their sessions have ended */
     int64_t waiting_low;       /* the fewest since the last heartbeat was sent */
     int64_t submitted;         /* calls with a lane */
     uint32_t crowds[CROWDS];   /* calls that wait, by hash of their resource */
@@ -74,6 +80,8 @@ void locks_granted(struct service *s, uint64_t request_id, struct str resource, 
                    int64_t decided_us);
 void locks_resync(struct service *s, int lane); /* -1: all lanes */
 void locks_look(struct service *s, int64_t now_us);
+/* Ends the waits of calls whose session has ended; asks for that once a heartbeat. */
+void locks_look_at_sessions(struct service *s);
 void locks_drain(struct service *s);
 
 /* instance.c */

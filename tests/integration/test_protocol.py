@@ -321,11 +321,11 @@ def test_stats(client, resource):
 
 
 @pytest.mark.parametrize("line", [
-    "TRANSFER a token=1 to=b", "SESSION OPEN", "WATCH a", "UNWATCH a", "FORCE a token=1",
+    "TRANSFER a token=1 to=b", "WATCH a", "UNWATCH a", "FORCE a token=1",
     "LOCK a b", "LOCK a limit=2", "LOCK a weight=2", "LOCK a shared=b", "LOCK a exclusive=b",
-    "LOCK a shared-tree=b", "LOCK a exclusive-tree=b", "LOCK a session=1", "LOCK a secret=s",
+    "LOCK a shared-tree=b", "LOCK a exclusive-tree=b",
     "LOCK a token=1 mode=shared", "LOCK a scope=tree", "LOCK a bind=connection", "LOCK a grace=1s",
-    "UNLOCK a id=k", "RENEW a id=k", "LIST session=1",
+    "UNLOCK a id=k", "RENEW a id=k",
 ])
 def test_what_later_versions_bring_is_not_supported_yet(client, line):
     reply = client.ask(line)

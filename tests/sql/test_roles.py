@@ -19,11 +19,12 @@ READER = {"lease_reading", "ttl_left_ms",  # which the views call
 ADMIN = READER | {"force", "tick", "rate_reset"}
 NOT_SERVICE = {"force", "force_lease"}
 
-VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits"}
+VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions"}
 TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
     "rate_policy": "s", "rate_epoch": "s", "rate_counter": "siud", "rate_request": "siud",
+    "session": "siud",
 }
 RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
 
