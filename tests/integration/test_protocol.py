@@ -300,7 +300,7 @@ def test_ping(client):
 def test_help_lists_the_verbs_that_work(client):
     verbs = {v["verb"]: v for v in client.ask_ok("HELP")["verbs"]}
     assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "QUIT", "LOCK", "UNLOCK", "RENEW", "RATE",
-                          "CHECK", "CANCEL", "INFO", "LIST"}
+                          "SESSION", "CHECK", "CANCEL", "INFO", "LIST"}
     for verb, entry in verbs.items():
         assert entry["usage"].startswith(verb) and entry["help"]
         assert client.ask_ok(f"HELP {verb.lower()}")["verbs"] == [entry]
