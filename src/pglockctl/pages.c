@@ -37,7 +37,8 @@ static int ask_page(const struct ctl *ctl, const struct opt_words *words, const 
     char limit[] = "limit=1000";
     struct opt_words page = *words;
 
-    memcpy(all, words->words, words->nwords * sizeof(*all));
+    for (size_t i = 0; i < words->nwords; i++)
+        all[i] = words->words[i];
     page.words = all;
     if (!ctl_word_value(words, "limit"))
         all[page.nwords++] = limit;

@@ -126,18 +126,19 @@ static void keep_status(struct request *r, const struct link_rows *rows, int rea
 /* Answers all that is not done; true when it is. */
 static bool was_done(struct request *r, bool ok)
 {
+    int64_t status = ok ? r->total : 0; /* r may be gone once it is answered */
     if (!ok)
         unknown(r);
-    else if (r->total == 'd')
+    else if (status == 'd')
         deny(r);
-    else if (r->total == 'f')
+    else if (status == 'f')
         request_fail(r, STATUS_ERR, "fenced",
                      "a transaction on the database holds on to a lock of session %" PRId64
                      "; nothing was done, try again when it has ended",
                      r->session);
-    else if (r->total != 'g')
+    else if (status != 'g')
         session_lost(r, r->session, buf_str(&r->text2), r->waited_ms);
-    return ok && r->total == 'g';
+    return status == 'g';
 }
 
 /* --- OPEN --- */
