@@ -22,12 +22,13 @@ struct setting_list {
 enum { SETTINGS_MIGRATE_AUTO, SETTINGS_MIGRATE_CHECK, SETTINGS_MIGRATE_OFF };
 
 /* The C type of each kind of setting. */
-typedef char *setting_STRING;               /* NULL: not set */
-typedef char *setting_CONNINFO;             /* the same; may hold a password */
-typedef char *setting_HTTP;                 /* HOST:PORT; NULL: off */
-typedef struct setting_list setting_LISTEN; /* HOST:PORT or unix:PATH */
-typedef struct setting_list setting_NAMES;  /* host names */
-typedef int64_t setting_DURATION;           /* milliseconds */
+typedef char *setting_STRING;                 /* NULL: not set */
+typedef char *setting_CONNINFO;               /* the same; may hold a password */
+typedef char *setting_HTTP;                   /* HOST:PORT; NULL: off */
+typedef struct setting_list setting_LISTEN;   /* HOST:PORT or unix:PATH */
+typedef struct setting_list setting_NAMES;    /* host names */
+typedef struct setting_list setting_PREFIXES; /* wire/prefix.h */
+typedef int64_t setting_DURATION;             /* milliseconds */
 typedef size_t setting_SIZE;
 typedef int setting_CHOICE; /* which word of the row's value column */
 
@@ -73,6 +74,10 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "How long a request may wait for PostgreSQL before it is answered with an error.")           \
     X(drain_timeout_ms, "drain_timeout", DURATION, "30s", 0, SETTINGS_HOUR, true, "DURATION",      \
       "How long a stop may take to finish what is in flight.")                                     \
+    X(grace, "grace", PREFIXES, "", 0, 64, true, "PREFIX=DURATION",                                \
+      "How long a resource stays closed after a lease of it has expired, where LOCK says no "      \
+      "grace=: a list; the longest prefix that covers the resource counts.")                       \
+    X(set_max, "set_max", SIZE, "64", 1, 128, true, "NUMBER", "Resources that one LOCK may name.") \
     X(requeue_grace_ms, "requeue_grace", DURATION, "30s", 0, SETTINGS_HOUR, true, "DURATION",      \
       "How long a waiter with an id keeps its place in the queue after its connection is lost.")   \
     X(line_max, "line_max", SIZE, "65536", 1024, 1048576, false, "BYTES",                          \
@@ -115,6 +120,7 @@ enum setting_kind {
     SETTING_HTTP,
     SETTING_LISTEN,
     SETTING_NAMES,
+    SETTING_PREFIXES,
     SETTING_DURATION,
     SETTING_SIZE,
     SETTING_CHOICE,

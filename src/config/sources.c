@@ -33,7 +33,8 @@ static int setting_find(struct str name, bool fold_dashes)
 
 static bool is_list(int i)
 {
-    return settings_table[i].kind == SETTING_LISTEN || settings_table[i].kind == SETTING_NAMES;
+    enum setting_kind kind = settings_table[i].kind;
+    return kind == SETTING_LISTEN || kind == SETTING_NAMES || kind == SETTING_PREFIXES;
 }
 
 /* "SOURCE: NAME VALUE: reason"; a connection string is not repeated, it may hold a password. */

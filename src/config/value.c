@@ -6,6 +6,7 @@
 #include "wire/address.h"
 #include "wire/conninfo.h"
 #include "wire/duration.h"
+#include "wire/prefix.h"
 
 /* The field of a row: one of these by its kind. */
 union field {
@@ -28,7 +29,7 @@ static bool is_string(enum setting_kind kind)
 
 static bool is_list(enum setting_kind kind)
 {
-    return kind == SETTING_LISTEN || kind == SETTING_NAMES;
+    return kind == SETTING_LISTEN || kind == SETTING_NAMES || kind == SETTING_PREFIXES;
 }
 
 static size_t field_size(enum setting_kind kind)
@@ -175,11 +176,26 @@ static bool check_name(const char *text, struct buf *why)
     return false;
 }
 
+static bool check_prefix(struct str word, struct buf *why)
+{
+    struct str prefix;
+    int64_t ms;
+    const char *error = prefix_duration_parse(word, &prefix, &ms);
+
+    if (!error && ms > SETTINGS_HOUR)
+        error = "it is more than 1h";
+    if (error)
+        buf_puts(why, error);
+    return !error;
+}
+
 static bool add_item(const struct setting *row, struct str word, struct setting_list *list,
                      struct buf *why)
 {
     char *item = xstrndup(word.p, word.n);
-    bool ok = row->kind == SETTING_LISTEN ? check_address(item, true, why) : check_name(item, why);
+    bool ok = row->kind == SETTING_LISTEN  ? check_address(item, true, why)
+              : row->kind == SETTING_NAMES ? check_name(item, why)
+                                           : check_prefix(word, why);
 
     if (!ok) {
         free(item);
@@ -232,6 +248,7 @@ bool setting_parse(struct settings *s, int i, const char *text, bool append, str
         return parse_string(row, text, field, why);
     case SETTING_LISTEN:
     case SETTING_NAMES:
+    case SETTING_PREFIXES:
         return parse_list(row, text, field, why);
     case SETTING_DURATION:
         return parse_duration(row, text, field, why);
@@ -283,6 +300,7 @@ void setting_format(const struct settings *s, int i, struct buf *out)
         break;
     case SETTING_LISTEN:
     case SETTING_NAMES:
+    case SETTING_PREFIXES:
         format_list(field, out);
         break;
     case SETTING_DURATION:

@@ -8,6 +8,8 @@ libwire_a_SOURCES = \
 	src/wire/duration.h \
 	src/wire/line.c \
 	src/wire/line.h \
+	src/wire/prefix.c \
+	src/wire/prefix.h \
 	src/wire/resource.c \
 	src/wire/resource.h \
 	src/wire/utf8.c \
