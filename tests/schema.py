@@ -33,6 +33,12 @@ def in_order(result, count):
     return [found[i] for i in range(1, count + 1)]
 
 
+def above(resource):
+    """What a resource lies beneath, as pglockd.above()."""
+    parts = resource.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))] + ["/"]
+
+
 class Instance:
     """A daemon's place in the schema: its own session with its advisory lock."""
 
@@ -48,8 +54,9 @@ class Instance:
                  "owner": "", "note": None, "identity": "", "id": None, **r} for r in requests]
         columns = [[r[k] for r in full] for k in (
             "resource", "exclusive", "ttl", "wait", "conn", "request", "owner", "note", "identity", "id")]
-        places = ("%s::text[], %s::bool[], %s::int8[], %s::bool[], %s::int8[], %s::int8[], %s::text[], "
-                  "%s::text[], %s::text[], %s::text[]")
+        columns.insert(1, list({a for r in full for a in above(r["resource"])}))
+        places = ("%s::text[], %s::text[], %s::bool[], %s::int8[], %s::bool[], %s::int8[], %s::int8[], "
+                  "%s::text[], %s::text[], %s::text[], %s::text[], '{}', '{}', '{}'")
         cursor = cursor or self.cursor
         cursor.execute(f"select * from pglockd.acquire_batch(%s, {places})", [self.number, *columns])
         (row,) = cursor.fetchall()
@@ -70,11 +77,30 @@ class Instance:
         assert status == "w", status
         return number, self.requests[0]
 
-    def release(self, *leases, cursor=None, identity=()):
+    def release(self, *leases, cursor=None, identity=(), careful=False):
         """Of (resource, token); returns (status, number) of each, grants and all are in last."""
         self.last = call(cursor or self.cursor, "release_batch", self.number, [r for r, _ in leases],
-                         [t for _, t in leases], list(identity))
+                         [t for _, t in leases], list(identity), [], careful)
         return in_order(self.last, len(leases))
+
+    def renew(self, *leases, ttl, cursor=None, identity=()):
+        """Of (resource, token), each to its ttl in ms; returns (status, number) of each."""
+        done = call(cursor or self.cursor, "renew_batch", self.number, [r for r, _ in leases],
+                    [t for _, t in leases], list(ttl), list(identity), [])
+        return in_order(done, len(leases))
+
+    def withdraw(self, resource, ticket, request, keep=None, cursor=None):
+        """Takes one waiter out of the queue; returns all that the function does."""
+        return call(cursor or self.cursor, "withdraw_batch", self.number, [1], [resource], [ticket],
+                    [request], [keep])
+
+    def resync(self, *waits, cursor=None):
+        """Of (resource, ticket, request), exclusive ones; returns all that the function does."""
+        n = len(waits)
+        return call(cursor or self.cursor, "resync_waiters", self.number, list(range(1, n + 1)),
+                    [r for r, _, _ in waits], [True] * n, [False] * n, [], [], [30000] * n,
+                    [t for _, t, _ in waits], [1] * n, [q for _, _, q in waits], [], [], [], [], [], [],
+                    [], [])
 
     def grants(self):
         """Own waiters that the last call granted: {request: token}."""

@@ -1,34 +1,39 @@
 -- pglockd.accept_grant(instance, resource, request)
--- Purpose:    a daemon that asks about one of its waiting requests finds the lease that it was granted
---             meanwhile, and accepts it with its full TTL.
--- Returns:    status   a it has a lease (number: token)   r it has one whose row is locked: ask again
---                      l it has none
---             number   see status
+-- Purpose:    a daemon that asks about one of its waiting requests finds the leases that it was granted
+--             meanwhile, and accepts them with their full TTL.
+-- Parameters: resource   all of the request's
+-- Returns:    status     a it has leases   r it has some whose rows are locked: ask again   l it has none
+--             token      one for each lease, in the order of the resources
 -- Tables:     lease (update), clock (read)
 create or replace function pglockd.accept_grant(
-    p_instance integer, p_resource text, p_request bigint, out o_status "char", out o_number bigint)
+    p_instance integer, p_resource text[], p_request bigint, out o_status "char", out o_token bigint[])
 language plpgsql
 as $$
 declare
-    v_ttl_ms bigint;
+    v_now_us constant bigint := pglockd.lease_now();
+    v_all bigint;
 begin
-    select l.token, l.ttl_ms into o_number, v_ttl_ms
-      from pglockd.lease l
-     where l.resource = p_resource and l.instance_id = p_instance and l.request_id = p_request
-       for no key update skip locked;
-    if o_number is not null then
-        o_status := 'a';
-        update pglockd.lease l
-           set delivered = true, expires_us = pglockd.lease_end(pglockd.lease_now(), v_ttl_ms),
-               check_us = least(l.check_us, pglockd.lease_end(pglockd.lease_now(), v_ttl_ms))
-         where l.resource = p_resource and l.token = o_number;
-    elsif exists (select from pglockd.lease l
-                   where l.resource = p_resource and l.instance_id = p_instance and l.request_id = p_request) then
-        o_status := 'r';
-    else
+    select count(*) into v_all from pglockd.lease l
+     where l.resource = any (p_resource) and l.instance_id = p_instance and l.request_id = p_request;
+    if v_all = 0 then
         o_status := 'l';
+        return;
     end if;
+    with mine as materialized (
+        select l.resource, l.token from pglockd.lease l
+         where l.resource = any (p_resource) and l.instance_id = p_instance and l.request_id = p_request
+           for no key update skip locked
+    ), accepted as (
+        update pglockd.lease l
+           set delivered = true, expires_us = pglockd.lease_end(v_now_us, l.ttl_ms),
+               check_us = least(l.check_us, pglockd.lease_end(v_now_us, l.ttl_ms))
+          from mine
+         where l.resource = mine.resource and l.token = mine.token
+        returning l.resource, l.token
+    )
+    select array_agg(a.token order by array_position(p_resource, a.resource)) into o_token from accepted a;
+    o_status := case when coalesce(cardinality(o_token), 0) < v_all then 'r' else 'a' end;
 end
 $$;
-comment on function pglockd.accept_grant(integer, text, bigint) is
-    'The lease that a waiting request of a daemon was granted meanwhile.';
+comment on function pglockd.accept_grant(integer, text[], bigint) is
+    'The leases that a waiting request of a daemon was granted meanwhile.';

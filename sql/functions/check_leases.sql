@@ -12,5 +12,6 @@ as $$
       from (select pglockd.lease_now() as now_us) c,
            generate_series(1, cardinality(p_resource)) i
       join pglockd.lease l on l.resource = p_resource[i] and l.token = p_token[i]
+     where l.grace_ms is null or l.expires_us > c.now_us
 $$;
 comment on function pglockd.check_leases(text[], bigint[]) is 'Which of these tokens hold, and for how long yet.';

@@ -1,9 +1,9 @@
 -- pglockd.collect_grants(instance, grants_max)
 -- Purpose:    a daemon accepts the grants that other daemons' transactions made for its waiters: each
---             gets its full TTL from now on.
--- Returns:    request, resource, token   the grants
+--             gets its full TTL from now on. And it hears which of its requests were refused because of a deadlock.
+-- Returns:    request, resource, token   the grants; token 0: refused
 --             wake   the daemon itself, when there are others: call again
--- Tables:     lease (update), clock (read)
+-- Tables:     lease, deadlock (update), clock (read)
 create or replace function pglockd.collect_grants(
     p_instance integer, p_grants_max integer default 500,
     out o_request bigint[], out o_resource text[], out o_token bigint[], out o_wake integer[])
@@ -24,12 +24,20 @@ begin
           from mine m
          where l.resource = m.resource and l.token = m.token
         returning l.request_id, l.resource, l.token
+    ), refused as (
+        update pglockd.deadlock d set told = true
+         where d.instance_id = p_instance and not d.told
+        returning d.request_id
+    ), news as (
+        select a.request_id, a.resource, a.token from accepted a
+        union all
+        select r.request_id, '', 0 from refused r
     )
-    select array_agg(a.request_id), array_agg(a.resource), array_agg(a.token),
+    select array_agg(n.request_id), array_agg(n.resource), array_agg(n.token),
            case when count(*) >= p_grants_max then array[p_instance] end
       into o_request, o_resource, o_token, o_wake
-      from accepted a;
+      from news n;
 end
 $$;
 comment on function pglockd.collect_grants(integer, integer) is
-    'A daemon accepts the grants that others made for its waiters.';
+    'A daemon accepts the grants that others made for its waiters, and hears of refusals.';

@@ -1,28 +1,51 @@
--- pglockd.expire(resource)
--- Purpose:    removes the expired leases of a resource and leaves tombstones. A lease that somebody
---             holds locked (a renewal in flight) is skipped: it still holds.
--- Returns:    a row with the resource for every lease that was removed.
--- Tables:     lease (delete), tombstone (insert), clock (read)
-create or replace function pglockd.expire(p_resource text)
-returns table (resource text)
-language sql
+-- pglockd.expire(resource, token)
+-- Purpose:    removes those of the leases that have ended: expired with their grace, themselves or with their session,
+--             or held by an SQL session that is gone. What somebody holds locked (a renewal in flight) is skipped: it
+--             still holds.
+-- Parameters: resource, token   one element a lease
+-- Returns:    resources of the leases that were removed; null: none.
+-- Tables:     session (update), lease (delete), tombstone (insert), clock (read)
+create or replace function pglockd.expire(p_resource text[], p_token bigint[])
+returns text[]
+language plpgsql
 as $$
-    with now as materialized (
-        select pglockd.lease_now() as us
-    ), due as materialized (
-        select l.resource, l.token from now, pglockd.lease l
-         where l.resource = p_resource and l.expires_us <= now.us
+declare
+    v_now_us constant bigint := pglockd.lease_now();
+    v_gone text[];
+begin
+    -- The rest of such a session's leases is the sweep's.
+    update pglockd.session s
+       set ended_us = v_now_us, ended_at = clock_timestamp(), ended_reason = 'expired', check_us = v_now_us
+     where s.session_id in (select x.session_id from pglockd.session x
+                             where x.session_id in (select l.session_id
+                                                      from unnest(p_resource, p_token) k (resource, token)
+                                                      join pglockd.lease l on l.resource = k.resource and l.token = k.token)
+                               and x.ended_us is null and x.expires_us <= v_now_us
+                               for update skip locked);
+    with due as materialized (
+        select l.resource, l.token, l.hold_id is null as ran_out
+          from unnest(p_resource, p_token) k (resource, token)
+          join pglockd.lease l on l.resource = k.resource and l.token = k.token
+         where case when l.hold_id is null
+                    then pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us
+                         and not exists (select from pglockd.session s
+                                          where s.session_id = l.session_id and s.ended_us is null)
+                    else pg_try_advisory_xact_lock(1346849799, l.hold_id) end
            for update of l skip locked
     ), gone as (
         delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token
-        returning l.resource, l.token, l.owner, l.identity
+        returning l.resource, l.token, l.owner, l.identity, l.session_id, due.ran_out
     ), buried as (
-        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
-        select g.token, now.us, clock_timestamp(), 'expired', g.resource, g.owner, g.identity
-          from now, gone g
+        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
+        select g.token, v_now_us, clock_timestamp(),
+               case when g.ran_out then 'expired'::pglockd.end_reason else 'connection_closed' end,
+               g.resource, g.owner, g.identity, g.session_id
+          from gone g
             on conflict do nothing
     )
-    select g.resource from gone g
+    select array_agg(g.resource) into v_gone from gone g;
+    return v_gone;
+end
 $$;
-comment on function pglockd.expire(text) is 'Removes expired leases of one resource, leaving tombstones.';
+comment on function pglockd.expire(text[], bigint[]) is 'Removes leases that have ended, leaving tombstones.';

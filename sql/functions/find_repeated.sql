@@ -1,76 +1,99 @@
--- pglockd.find_repeated(instance, resource, exclusive, ttl_ms, wait, conn, request, owner, identity, id, session)
--- Purpose:    what an earlier LOCK with the same id, owner and identity left: its lease, which is
---             renewed and now belongs to the asking connection, or its place in the queue, which the
---             asking request takes over.
--- Returns:    status null when there is nothing; else a (number: token), w (number: ticket), b (it waits, and this
---             request does not want to), m (the same id was used with another resource, mode or session) or r
---             (somebody's transaction keeps the row locked: nothing was done, ask again).
+-- pglockd.find_repeated(claim …)
+-- Purpose:    what an earlier LOCK with the same id, owner and identity left: its leases, which are renewed and now
+--             belong to the asking connection, or its place in the queue, which the asking request takes over.
+-- Parameters: as pglockd.acquire_claim()
+-- Returns:    status   null when there is nothing; else a (number, token: the tokens), w (number: ticket), b (it waits,
+--                      and this request does not want to), m (the same id was used with other members, semaphore or
+--                      session) or r (somebody's transaction keeps a row locked: nothing was done, ask again)
+--             number, token   see status; tokens in the order of the members
 -- Tables:     lease, waiter (update), clock (read)
 create or replace function pglockd.find_repeated(
-    p_instance integer, p_resource text, p_exclusive boolean, p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint,
-    p_owner text, p_identity text, p_id text, p_session bigint,
-    out o_status "char", out o_number bigint)
+    p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
+    p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint, p_owner text, p_identity text, p_id text,
+    p_session bigint, out o_status "char", out o_number bigint, out o_token bigint[])
 language plpgsql
 as $$
 declare
-    v_mode constant pglockd.lock_mode := case when p_exclusive then 'exclusive' else 'shared' end;
-    v_token bigint;
     v_now_us constant bigint := pglockd.lease_now();
-    r record;
+    v_count bigint;
+    v_alike bigint;
+    v_ticket bigint;
+    v_done bigint;
 begin
-    for r in
-        select l.resource, l.mode, l.token, l.session_id from pglockd.lease l
-         where l.idempotency_key = p_id and l.owner = p_owner and l.identity = p_identity
-    loop
-        if r.resource <> p_resource or r.mode <> v_mode or r.session_id is distinct from p_session then
+    -- An id is its client's own: leases that are past their end, in their grace, are no grant any more.
+    select count(*), count(*) filter (where m.n is not null), array_agg(l.token order by m.n)
+      into v_count, v_alike, o_token
+      from pglockd.lease l
+      left join unnest(p_resource, p_exclusive, p_tree) with ordinality m (resource, exclusive, tree, n)
+        on m.resource = l.resource and m.exclusive = (l.mode = 'exclusive') and m.tree = (l.scope = 'tree')
+       and l.slots is not distinct from p_slots and l.weight is not distinct from p_weight
+       and l.session_id is not distinct from p_session
+     where l.idempotency_key = p_id and l.owner = p_owner and l.identity = p_identity
+       and (l.grace_ms is null or l.expires_us > v_now_us);
+    if v_count > 0 then
+        if v_alike < v_count or v_count <> cardinality(p_resource) then
             o_status := 'm';
             return;
         end if;
-        update pglockd.lease l
-           set instance_id = p_instance, conn_id = p_conn, request_id = p_request, delivered = true,
-               ttl_ms = p_ttl_ms, expires_us = pglockd.lease_end(v_now_us, p_ttl_ms),
-               check_us = least(l.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
-         where l.ctid = (select x.ctid from pglockd.lease x
-                          where x.resource = r.resource and x.token = r.token
-                            for update skip locked)
-        returning l.token into v_token;
-        if found then
+        with mine as materialized (
+            select l.resource, l.token from pglockd.lease l
+             where l.resource = any (p_resource) and l.token = any (o_token)
+               for update skip locked
+        ), renewed as (
+            update pglockd.lease l
+               set instance_id = p_instance, conn_id = p_conn, request_id = p_request, delivered = true,
+                   ttl_ms = p_ttl_ms, expires_us = pglockd.lease_end(v_now_us, p_ttl_ms),
+                   check_us = least(l.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
+              from mine
+             where l.resource = mine.resource and l.token = mine.token
+            returning l.token
+        )
+        select count(*) into v_done from renewed;
+        if v_done = v_count then
             o_status := 'a';
-            o_number := v_token;
+            o_number := o_token[1];
             return;
-        elsif exists (select from pglockd.lease l where l.resource = r.resource and l.token = r.token) then
+        elsif exists (select from pglockd.lease l where l.resource = any (p_resource) and l.token = any (o_token)) then
             o_status := 'r';
             return;
         end if;
-    end loop;
-    for r in
-        select q.resource, q.mode, q.ticket, q.session_id from pglockd.waiter q
-         where q.idempotency_key = p_id and q.owner = p_owner and q.identity = p_identity
-    loop
-        if r.resource <> p_resource or r.mode <> v_mode or r.session_id is distinct from p_session then
-            o_status := 'm';
-            return;
-        end if;
-        if not p_wait then
-            o_status := 'b';
-            return;
-        end if;
-        update pglockd.waiter q
+    end if;
+
+    select count(*), count(*) filter (where m.resource is not null), max(w.ticket)
+      into v_count, v_alike, v_ticket
+      from pglockd.waiter w
+      left join unnest(p_resource, p_exclusive, p_tree) m (resource, exclusive, tree)
+        on m.resource = w.resource and m.exclusive = (w.mode = 'exclusive') and m.tree = (w.scope = 'tree')
+       and w.slots is not distinct from p_slots and w.weight is not distinct from p_weight
+       and w.session_id is not distinct from p_session
+     where w.idempotency_key = p_id and w.owner = p_owner and w.identity = p_identity and w.upgrade_token is null;
+    if v_count = 0 then
+        return;
+    elsif v_alike < v_count or v_count <> cardinality(p_resource) then
+        o_status := 'm';
+    elsif not p_wait then
+        o_status := 'b';
+    else
+        with mine as materialized (
+            select w.resource, w.ticket from pglockd.waiter w
+             where w.resource = any (p_resource) and w.ticket = v_ticket
+               for update skip locked
+        )
+        update pglockd.waiter w
            set instance_id = p_instance, conn_id = p_conn, request_id = p_request, ttl_ms = p_ttl_ms,
-               absent_until_us = null, early_resource = q.resource
-         where q.ctid = (select x.ctid from pglockd.waiter x
-                          where x.resource = r.resource and x.ticket = r.ticket
-                            for update skip locked);
-        if found then
+               absent_until_us = null, early_resource = w.resource
+          from mine
+         where w.resource = mine.resource and w.ticket = mine.ticket
+           and (select count(*) from mine) = v_count;
+        get diagnostics v_done = row_count;
+        if v_done = v_count then
             o_status := 'w';
-            o_number := r.ticket;
-            return;
-        elsif exists (select from pglockd.waiter q where q.resource = r.resource and q.ticket = r.ticket) then
+            o_number := v_ticket;
+        elsif exists (select from pglockd.waiter w where w.resource = any (p_resource) and w.ticket = v_ticket) then
             o_status := 'r';
-            return;
         end if;
-    end loop;
+    end if;
 end
 $$;
-comment on function pglockd.find_repeated(integer, text, boolean, bigint, boolean, bigint, bigint, text, text, text, bigint) is
-    'The lease or the place in the queue that an earlier LOCK with the same id left.';
+comment on function pglockd.find_repeated(integer, text[], boolean[], boolean[], integer, integer, bigint, boolean, bigint,
+    bigint, text, text, text, bigint) is 'The leases or the place in the queue that an earlier LOCK with the same id left.';

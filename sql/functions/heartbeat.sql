@@ -2,7 +2,7 @@
 -- Purpose:    a daemon's sign of life, and what it should know in return.
 -- Returns:    known      false: its row was removed, it must register again
 --             waiters    its requests in the queue, to be compared with what it believes
---             grants     it has grants to collect
+--             grants     it has grants or refusals to collect
 --             tick_age_ms   since the lease clock was advanced, by the server's wall clock
 -- Tables:     instance (update), waiter, lease, clock (read)
 create or replace function pglockd.heartbeat(
@@ -15,9 +15,11 @@ begin
        set heartbeat_us = pglockd.lease_now(), heartbeat_at = clock_timestamp()
      where n.instance_id = p_instance;
     known := found;
-    select count(*) into waiters from pglockd.waiter w
+    select count(*) filter (where w.members = 1) + count(distinct w.ticket) filter (where w.members > 1)
+      into waiters from pglockd.waiter w
      where w.instance_id = p_instance and w.absent_until_us is null;
-    grants := exists (select from pglockd.lease l where l.instance_id = p_instance and not l.delivered);
+    grants := exists (select from pglockd.lease l where l.instance_id = p_instance and not l.delivered)
+        or exists (select from pglockd.deadlock d where d.instance_id = p_instance and not d.told);
     select (extract(epoch from clock_timestamp() - c.wall_at) * 1000)::bigint into tick_age_ms
       from pglockd.clock c where c.one;
 end

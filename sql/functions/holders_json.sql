@@ -1,11 +1,12 @@
--- pglockd.holders_json(resource)
--- Purpose:    the holders of a resource as the line protocol shows them, without tokens.
-create or replace function pglockd.holders_json(p_resource text)
+-- pglockd.holders_json(resource, tree)
+-- Purpose:    who holds what is asked for, as the line protocol shows them, without tokens.
+-- Parameters: as one element of pglockd.holders()
+create or replace function pglockd.holders_json(p_resource text, p_tree boolean default false)
 returns jsonb
 language sql
 as $$
-    select coalesce(jsonb_agg(jsonb_build_object('resource', p_resource, 'owner', h.owner, 'mode', h.mode,
+    select coalesce(jsonb_agg(jsonb_build_object('resource', h.resource, 'owner', h.owner, 'mode', h.mode,
                'scope', h.scope, 'ttl_ms', h.ttl_ms, 'held_ms', h.held_ms, 'note', h.note) order by h.token), '[]')
-      from pglockd.holders(array[p_resource]) h
+      from pglockd.holders(array[p_resource], array[p_tree]) h
 $$;
-comment on function pglockd.holders_json(text) is 'The holders of a resource as JSON, without tokens.';
+comment on function pglockd.holders_json(text, boolean) is 'Who holds what is asked for as JSON, without tokens.';

@@ -1,87 +1,96 @@
--- pglockd.release_batch(instance, resource, token, identity)
+-- pglockd.release_batch(instance, resource, token, identity, conn, careful)
 -- Purpose:    ends leases at their holders' wish and hands each resource over to those who wait, in
 --             the same transaction. Releasing needs no guard, handing over does: where the guard is
 --             held elsewhere the lease still ends and the resource is reported as pending.
 -- Parameters: instance   the daemon that asks; null for SQL
---             resource, token   one element a lease; no pair twice
+--             resource, token   one element a lease; no token twice
 --             identity   authenticated names, may be shorter; empty ones are not compared
+--             conn       may be shorter; not null: the connection has closed, and the lease ends (reason
+--                        connection_closed) only if it is still bound to it
+--             careful    leases whose rows somebody has locked are passed over. Without it the statement waits for
+--                        them (lock_timeout ends that, and the caller asks again, carefully): testing each row costs
+--                        more than the rare wait
 -- Returns:    item       position in the arrays, from 1
 --             status     g gone: released (number: how long it was held, ms)
---                        l lost: that token holds no longer   d denied: another identity holds it
+--                        l lost: that token holds no longer (in its grace: the resource is open now)
+--                        d denied: another identity holds it
 --                        r somebody's transaction keeps the row locked: nothing was done, ask again
 --             number     see status
 --             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
--- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
+-- Errors:     25001 outside of READ COMMITTED; 55P03 after lock_timeout. Everything else that can be expected is a status.
 -- Tables:     lease (delete), waiter (delete), clock (read)
 create or replace function pglockd.release_batch(
-    p_instance integer, p_resource text[], p_token bigint[], p_identity text[],
+    p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_careful boolean,
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
 as $$
+#variable_conflict use_variable
 declare
     v_count constant integer := coalesce(cardinality(p_resource), 0);
     v_missed text[];
+    v_token bigint[] := p_token;
+    v_gone bigint[];
     v_waited text[];
     v_floor bigint[];
     v_free boolean[];
     v_done record;
-    r record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform pglockd.require_read_committed();
     end if;
-    if v_count >= 4 then
-        select array_agg(p_resource[k])
-                   filter (where not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[k])))
-          into v_missed
-          from generate_series(1, v_count) k;
-        -- By place (ctid): a row that moved meanwhile, by a renewal, is missed and answered r.
-        -- A statement of its own: under the guards it sees every waiter that may count on this release.
-        with due as materialized (
-            select k, l.ctid as place
-              from generate_series(1, v_count) k
-              join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
-             where l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity)
-               for update of l skip locked
-        ), gone as (
-            delete from pglockd.lease l using due
-             where l.ctid = due.place
-            returning due.k, l.resource, l.granted_at, l.queue_floor, l.mode,
-                      exists (select from pglockd.waiter w
-                               where w.resource = l.resource and w.ticket > l.queue_floor)
-                      or (select exists (select from pglockd.waiter w where w.early_resource is not null))
-                      or l.resource = any (v_missed) as waited
-        )
-        select array_agg(g.k), array_agg('g'::"char"),
-               array_agg(greatest(0, extract(epoch from clock_timestamp() - g.granted_at) * 1000)::bigint),
-               array_agg(g.resource) filter (where g.waited), array_agg(g.queue_floor) filter (where g.waited),
-               array_agg(g.mode = 'exclusive') filter (where g.waited)
-          into o_item, o_status, o_number, v_waited, v_floor, v_free
-          from gone g;
-    else
-        -- The same, one by one: for a few, simple statements cost less than one of sets. Here the guard
-        -- is taken after the deletion, by hand_over(), and whether somebody waits is looked at after it.
-        for i in 1 .. v_count loop
-            with due as materialized (
-                select l.ctid as place from pglockd.lease l
-                 where l.resource = p_resource[i] and l.token = p_token[i]
-                   and (l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
-                   for update skip locked
-            )
-            delete from pglockd.lease l using due
-             where l.ctid = due.place
-            returning l.granted_at, l.queue_floor, l.mode into r;
-            if r.granted_at is not null then
-                o_item := o_item || i;
-                o_status := o_status || 'g'::"char";
-                o_number := o_number
-                    || greatest(0, extract(epoch from clock_timestamp() - r.granted_at) * 1000)::bigint;
-                v_waited := v_waited || p_resource[i];
-                v_floor := v_floor || r.queue_floor;
-                v_free := v_free || (r.mode = 'exclusive');
-            end if;
-        end loop;
+    for i in 1 .. v_count loop
+        if not pg_try_advisory_xact_lock(1346849793, pglockd.guard_key(p_resource[i])) then
+            v_missed := v_missed || p_resource[i];
+        end if;
+    end loop;
+    if p_careful then
+        v_token := pglockd.lock_leases(p_resource, p_token);
+    end if;
+
+    -- By place (ctid), which the planner cannot get wrong: a row that moved meanwhile, by a renewal, is missed and
+    -- answered r. A statement of its own: under the guards it sees every waiter that may count on this release.
+    with due as materialized (
+        select q.k, l.*
+          from unnest(p_resource, v_token, p_identity, p_conn) with ordinality q (resource, token, identity, conn, k)
+         cross join lateral (select x.ctid as place, x.token, x.resource as name, x.queue_floor, x.granted_at, x.scope,
+                                    x.grace_ms, x.expires_us
+                               from pglockd.lease_exclusive x
+                              where x.resource = q.resource and x.token = q.token
+                                and (x.identity = '' or coalesce(q.identity, '') in ('', x.identity))
+                                and (q.conn is null or x.bound and x.conn_id = q.conn and x.instance_id = p_instance)
+                             offset 0) l
+    ), gone as (
+        delete from pglockd.lease_exclusive l where l.ctid = any (array(select d.place from due d))
+        returning l.token
+    ), seen as (
+        select d.*,
+               exists (select from pglockd.waiter w where w.resource = d.name and w.ticket > d.queue_floor)
+               or exists (select from pglockd.waiter w where w.early_resource = d.name)
+               or (select exists (select from pglockd.waiter w where w.scope = 'tree'))
+               or d.scope = 'tree' or d.name = any (v_missed) as waited
+          from due d
+    )
+    select array_agg(s.k::integer),
+           array_agg(case when s.grace_ms is not null and s.expires_us <= pglockd.lease_now() then 'l' else 'g' end::"char"),
+           array_agg(greatest(0, extract(epoch from clock_timestamp() - s.granted_at) * 1000)::bigint),
+           (select array_agg(g.token) from gone g),
+           array_agg(s.name) filter (where s.waited), array_agg(s.queue_floor) filter (where s.waited),
+           array_agg(s.scope = 'node') filter (where s.waited)
+      into o_item, o_status, o_number, v_gone, v_waited, v_floor, v_free
+      from seen s;
+    if cardinality(v_gone) is distinct from cardinality(o_item) then
+        select array_agg(u.item), array_agg(u.status), array_agg(u.number) into o_item, o_status, o_number
+          from unnest(o_item, o_status, o_number) u (item, status, number)
+         where v_token[u.item] = any (v_gone);
+    end if;
+
+    if coalesce(cardinality(o_item), 0) < v_count then
+        v_done := pglockd.release_shared(p_instance, p_resource, v_token, p_identity, p_conn, v_missed);
+        o_item := o_item || v_done.o_item;
+        o_status := o_status || v_done.o_status;
+        o_number := o_number || v_done.o_number;
+        v_waited := v_waited || v_done.o_waited;
     end if;
     if v_waited is not null then
         v_done := pglockd.hand_over(p_instance, v_waited, v_floor, v_free);
@@ -99,5 +108,5 @@ begin
     end if;
 end
 $$;
-comment on function pglockd.release_batch(integer, text[], bigint[], text[]) is
+comment on function pglockd.release_batch(integer, text[], bigint[], text[], bigint[], boolean) is
     'Ends leases at their holders'' wish and hands over to those who wait, in one transaction.';

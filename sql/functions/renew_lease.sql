@@ -17,7 +17,7 @@ begin
         raise exception 'ttl must be between 100 ms and 10 minutes' using errcode = '22023';
     end if;
     select b.o_status[1] as status, b.o_number[1] as number into r
-      from pglockd.renew_batch(null, array[p_resource], array[p_token], array[v_ttl_ms], array[session_user::text]) b;
+      from pglockd.renew_batch(null, array[p_resource], array[p_token], array[v_ttl_ms], array[session_user::text], '{}') b;
     status := case r.status when 'g' then 'OK' when 'd' then 'DENIED' when 'r' then 'BUSY' else 'LOST' end;
     token := p_token;
     if status = 'OK' then

@@ -1,6 +1,7 @@
 -- pglockd.session_end_leases(session, reason, leases_max)
 -- Purpose:    removes leases of a session that was marked as ended in this transaction or before, leaves
---             tombstones, and takes its waiters out of the queue. Leases whose row is locked are left.
+--             tombstones, and takes its waiters out of the queue. Leases whose row is locked are left; those with a grace
+--             keep their resources closed for it where the session has expired.
 -- Returns:    ended       leases removed
 --             resources   those that somebody waits for, to be handed over
 -- Tables:     lease, waiter (delete), tombstone (insert), clock (read)
@@ -15,21 +16,27 @@ declare
     v_withdrawn text[];
 begin
     with due as materialized (
-        select l.ctid as place from pglockd.lease l
+        select l.resource, l.token, l.owner, l.identity, l.grace_ms is not null and p_reason = 'expired' as keeps_closed
+          from pglockd.lease l
          where l.session_id = p_session
          limit p_leases_max
            for update skip locked
+    ), closed as (
+        -- A lease of its own from now on, which is in its grace.
+        update pglockd.lease l
+           set session_id = null, expires_us = s.expires_us, check_us = s.expires_us
+          from due, pglockd.session s
+         where l.resource = due.resource and l.token = due.token and due.keeps_closed and s.session_id = p_session
     ), gone as (
         delete from pglockd.lease l using due
-         where l.ctid = due.place
-        returning l.resource, l.token, l.owner, l.identity
+         where l.resource = due.resource and l.token = due.token and not due.keeps_closed
+        returning l.resource, l.scope
     ), buried as (
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
-        select g.token, v_now_us, clock_timestamp(), p_reason, g.resource, g.owner, g.identity, p_session from gone g
+        select d.token, v_now_us, clock_timestamp(), p_reason, d.resource, d.owner, d.identity, p_session from due d
             on conflict do nothing
     )
-    select count(*), array_agg(distinct g.resource)
-           filter (where exists (select from pglockd.waiter w where w.resource = g.resource))
+    select (select count(*) from due), array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope))
       into o_ended, o_resources
       from gone g;
     with gone as (

@@ -1,4 +1,4 @@
--- pglockd.sweep(leases_max, keep_ms, look)
+-- pglockd.sweep(leases_max, keep_ms, look, after)
 -- Purpose:    the janitor's round, bounded: removes expired leases and sessions and hands their resources over,
 --             moves check_us of those that were renewed, forgets old tombstones and places in the queue
 --             whose clients did not come back, retires dead daemons, and promotes what a lost
@@ -9,12 +9,15 @@
 -- Returns:    expired      leases removed
 --             more         there may be others due: call again soon
 --             instances    dead daemons retired
---             wake         daemons with new grants
+--             wake         daemons with new grants or refusals
 --             pending      resources to promote
+--             deadlocks    rings that were broken
+--             after        see pglockd.break_deadlocks()
 -- Tables:     session, lease, waiter, instance, tombstone (delete, update), clock (read)
 create or replace function pglockd.sweep(
-    p_leases_max integer, p_keep_ms bigint, p_look boolean,
-    out o_expired integer, out o_more boolean, out o_instances integer, out o_wake integer[], out o_pending text[])
+    p_leases_max integer, p_keep_ms bigint, p_look boolean, p_after text,
+    out o_expired integer, out o_more boolean, out o_instances integer, out o_wake integer[], out o_pending text[],
+    out o_deadlocks integer, out o_after text)
 language plpgsql
 as $$
 #variable_conflict use_variable
@@ -28,27 +31,33 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform pglockd.require_read_committed();
     end if;
-    with due as (
-        select l.resource, l.token, l.expires_us from pglockd.lease l
+    with due as materialized (
+        select l.resource, l.token, l.owner, l.identity, l.expires_us <= v_now_us as ended,
+               greatest(l.expires_us, case when l.expires_us <= v_now_us
+                                           then pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id)
+                                           else 0 end) as next_us
+          from pglockd.lease l
          where l.check_us <= v_now_us
          order by l.check_us
          limit p_leases_max
            for update skip locked
     ), moved as (
-        update pglockd.lease l set check_us = due.expires_us
+        update pglockd.lease l set check_us = due.next_us
           from due
-         where l.resource = due.resource and l.token = due.token and due.expires_us > v_now_us
+         where l.resource = due.resource and l.token = due.token and due.next_us > v_now_us
     ), gone as (
         delete from pglockd.lease l using due
-         where l.resource = due.resource and l.token = due.token and due.expires_us <= v_now_us
-        returning l.resource, l.token, l.owner, l.identity
+         where l.resource = due.resource and l.token = due.token and due.next_us <= v_now_us
+        returning l.resource, l.scope
     ), buried as (
+        -- Also of one whose grace begins now; when that is over there is a tombstone already.
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
-        select g.token, v_now_us, clock_timestamp(), 'expired', g.resource, g.owner, g.identity from gone g
+        select d.token, v_now_us, clock_timestamp(), 'expired', d.resource, d.owner, d.identity from due d where d.ended
             on conflict do nothing
+        returning 1
     )
-    select (select count(*) from due), count(*), array_agg(distinct g.resource)
-           filter (where exists (select from pglockd.waiter w where w.resource = g.resource))
+    select (select count(*) from due), (select count(*) from buried),
+           array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope))
       into v_due, o_expired, v_resources
       from gone g;
     o_more := v_due >= p_leases_max;
@@ -80,6 +89,16 @@ begin
     end loop;
 
     if p_look then
+        delete from pglockd.deadlock d where d.found_at < clock_timestamp() - interval '1 hour';
+        -- What SQL sessions held that are gone.
+        v_resources := v_resources || pglockd.expire(
+            array(select l.resource from pglockd.lease l where l.hold_id is not null order by l.resource, l.token),
+            array(select l.token from pglockd.lease l where l.hold_id is not null order by l.resource, l.token));
+        -- Requests for trees or several resources: not every release that they wait for knows of them.
+        v_resources := v_resources || array(
+            select w.resource from pglockd.waiter w
+             where (w.scope = 'tree' or w.members > 1) and w.absent_until_us is null
+             order by w.ticket limit p_leases_max);
         -- Resources that someone waits for though nobody holds them.
         with recursive queued as (
             (select w.resource from pglockd.waiter w order by w.resource limit 1)
@@ -96,10 +115,15 @@ begin
                      where w.resource = q.resource and w.absent_until_us is null
                      order by w.ticket limit 1) = 'shared');
     end if;
+    r := pglockd.break_deadlocks(p_after);
+    o_deadlocks := r.o_found;
+    o_wake := o_wake || r.o_instances;
+    v_resources := v_resources || r.o_resource;
+    o_after := r.o_after;
     if v_resources is not null then
         select o_wake || h.o_wake, o_pending || h.o_pending into o_wake, o_pending
           from pglockd.hand_over(null, v_resources) h;
     end if;
 end
 $$;
-comment on function pglockd.sweep(integer, bigint, boolean) is 'The janitor''s round: expired leases, stale waiters, dead daemons, forgotten resources.';
+comment on function pglockd.sweep(integer, bigint, boolean, text) is 'The janitor''s round: expired leases, stale waiters, dead daemons, forgotten resources.';

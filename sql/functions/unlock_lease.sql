@@ -13,7 +13,7 @@ begin
     -- Not as a setting of the function: that would be undone before the commit.
     perform set_config('synchronous_commit', 'on', true);
     select b.o_status[1] as status, b.o_wake into r
-      from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text]) b;
+      from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text], '{}', true) b;
     if r.o_wake is not null then
         perform pglockd.notify_instances(r.o_wake::bigint[]);
     end if;

@@ -1,69 +1,86 @@
--- pglockd.withdraw_batch(instance, resource, ticket, request, keep_ms)
+-- pglockd.withdraw_batch(instance, item, resource, ticket, request, keep_ms)
 -- Purpose:    takes waiters out of the queue (their wait ran out, was cancelled, or their client went
 --             away) and grants what they held up.
--- Parameters: instance, resource, ticket, request   which waiter; request guards against one that took
---                        the place over since
+-- Parameters: item, resource   all resources of the requests, and for each the position of its request; those of a
+--                        request lie together
+--             ticket, request   one element a request: which waiter; request guards against one that took the place
+--                        over since
 --             keep_ms    not null: the client may come back with its id, so the place is kept for that
 --                        long in lease time and passed over meanwhile
--- Returns:    item       position in the arrays
+-- Returns:    item       position of the request
 --             status     g gone from the queue      k kept for its client
---                        a already granted (number: token; now delivered, with its full TTL)
+--                        a already granted (number: token; now delivered, with its full TTL; of a request for several
+--                          resources the tokens are among grant_request, grant_resource, grant_token)
 --                        l neither: it is not in the queue any more
---                        r somebody's transaction keeps the row locked: nothing was done, ask again
+--                        r somebody's transaction keeps a row locked: nothing was done, ask again
 --             number     see status
 --             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
 -- Tables:     waiter (delete, update), lease (update), clock (read)
 create or replace function pglockd.withdraw_batch(
-    p_instance integer, p_resource text[], p_ticket bigint[], p_request bigint[], p_keep_ms bigint[],
+    p_instance integer, p_item integer[], p_resource text[], p_ticket bigint[], p_request bigint[], p_keep_ms bigint[],
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
 as $$
+#variable_conflict use_variable
 declare
     v_now_us constant bigint := pglockd.lease_now();
+    v_resource text[];
     v_freed text[];
-    v_found bigint;
-    v_grant record;
+    v_rows text[];
+    v_status "char";
+    v_number bigint;
+    v_done record;
+    w record;
     i integer;
 begin
     -- In one order everywhere, so that two withdrawals never wait for each other.
-    for i in select k from generate_series(1, cardinality(p_resource)) k order by p_resource[k], p_ticket[k] loop
-        o_item := o_item || i;
-        v_found := null;
-        select w.ticket into v_found
-          from pglockd.waiter w
-         where w.resource = p_resource[i] and w.ticket = p_ticket[i]
-           and w.instance_id = p_instance and w.request_id = p_request[i]
-           for update skip locked;
-        if v_found is null and exists (select from pglockd.waiter w
-                                        where w.resource = p_resource[i] and w.ticket = p_ticket[i]
-                                          and w.instance_id = p_instance and w.request_id = p_request[i]) then
-            o_status := o_status || 'r'::"char";
-            o_number := o_number || null::bigint;
-        elsif v_found is null then
-            v_grant := pglockd.accept_grant(p_instance, p_resource[i], p_request[i]);
-            o_status := o_status || v_grant.o_status;
-            o_number := o_number || v_grant.o_number;
+    for i, v_resource in
+        select u.item, array_agg(u.resource order by u.n) from unnest(p_item, p_resource) with ordinality u (item, resource, n)
+         group by u.item order by min(u.resource), u.item
+    loop
+        v_rows := null;
+        select q.ticket, q.members into w from pglockd.waiter q
+         where q.resource = v_resource[1] and q.ticket = p_ticket[i]
+           and q.instance_id = p_instance and q.request_id = p_request[i];
+        if w.ticket is not null then
+            v_rows := pglockd.lock_waiter(v_resource[1], w.ticket, w.members);
+        end if;
+        v_number := null;
+        if w.ticket is null then
+            v_done := pglockd.accept_grant(p_instance, v_resource, p_request[i]);
+            v_status := v_done.o_status;
+            v_number := case when v_status = 'a' then v_done.o_token[1] end;
+            if v_status = 'a' and cardinality(v_resource) > 1 then
+                o_grant_request := o_grant_request || array_fill(p_request[i], array[cardinality(v_resource)]);
+                o_grant_resource := o_grant_resource || v_resource;
+                o_grant_token := o_grant_token || v_done.o_token;
+            end if;
+        elsif v_rows is null then
+            v_status := 'r';
         elsif p_keep_ms[i] is null then
-            delete from pglockd.waiter w where w.resource = p_resource[i] and w.ticket = p_ticket[i];
-            o_status := o_status || 'g'::"char";
-            o_number := o_number || null::bigint;
+            delete from pglockd.waiter q where q.resource = any (v_rows) and q.ticket = w.ticket;
+            v_status := 'g';
         else
-            update pglockd.waiter w set absent_until_us = v_now_us + 1000 * p_keep_ms[i]
-             where w.resource = p_resource[i] and w.ticket = p_ticket[i];
-            o_status := o_status || 'k'::"char";
-            o_number := o_number || null::bigint;
+            update pglockd.waiter q set absent_until_us = v_now_us + 1000 * p_keep_ms[i]
+             where q.resource = any (v_rows) and q.ticket = w.ticket;
+            v_status := 'k';
         end if;
-        if o_status[cardinality(o_status)] in ('g', 'k') and v_freed[cardinality(v_freed)] is distinct from p_resource[i] then
-            v_freed := v_freed || p_resource[i];
-        end if;
+        o_item := o_item || i;
+        o_status := o_status || v_status;
+        o_number := o_number || v_number;
+        v_freed := v_freed || v_rows;
     end loop;
     if v_freed is not null then
-        select h.o_request, h.o_resource, h.o_token, h.o_wake, h.o_pending
-          into o_grant_request, o_grant_resource, o_grant_token, o_wake, o_pending
-          from pglockd.hand_over(p_instance, v_freed) h;
+        v_freed := array(select distinct f from unnest(v_freed) f);
+        v_done := pglockd.hand_over(p_instance, v_freed);
+        o_grant_request := o_grant_request || v_done.o_request;
+        o_grant_resource := o_grant_resource || v_done.o_resource;
+        o_grant_token := o_grant_token || v_done.o_token;
+        o_wake := v_done.o_wake;
+        o_pending := v_done.o_pending;
     end if;
 end
 $$;
-comment on function pglockd.withdraw_batch(integer, text[], bigint[], bigint[], bigint[]) is
+comment on function pglockd.withdraw_batch(integer, integer[], text[], bigint[], bigint[], bigint[]) is
     'Takes waiters out of the queue and grants what they held up.';

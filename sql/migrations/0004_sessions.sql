@@ -39,28 +39,3 @@ comment on index pglockd.session_check is 'The janitor''s way to what may have e
 create unique index session_idempotency on pglockd.session (idempotency_key, owner, identity)
     where idempotency_key is not null and ended_us is null;
 comment on index pglockd.session_idempotency is 'SESSION OPEN by id=KEY.';
-
-alter table pglockd.lease add column session_id bigint;
-comment on column pglockd.lease.session_id is 'Session that it is bound to: it ends with the session, and its own TTL is one that never runs out. Null for a lease of its own.';
-create index lease_session on pglockd.lease (session_id) where session_id is not null;
-comment on index pglockd.lease_session is 'Leases of a session.';
-alter table pglockd.waiter add column session_id bigint;
-comment on column pglockd.waiter.session_id is 'Session that the lease is to be bound to; null for none.';
-create index waiter_session on pglockd.waiter (session_id) where session_id is not null;
-comment on index pglockd.waiter_session is 'Waiters of a session.';
-alter table pglockd.tombstone add column session_id bigint;
-comment on column pglockd.tombstone.session_id is 'Session that it was bound to; null for none.';
-create index tombstone_session on pglockd.tombstone (session_id) where session_id is not null;
-comment on index pglockd.tombstone_session is 'What a session has lost.';
-
--- They have got parameters.
-drop function if exists pglockd.acquire_batch(integer, text[], boolean[], bigint[], boolean[], bigint[], bigint[],
-    text[], text[], text[], text[]);
-drop function if exists pglockd.acquire_one(integer, text, boolean, bigint, boolean, bigint, bigint, text, text,
-    text, text);
-drop function if exists pglockd.find_repeated(integer, text, boolean, bigint, boolean, bigint, bigint, text, text,
-    text);
-drop function if exists pglockd.resync_waiters(integer, text[], boolean[], bigint[], bigint[], bigint[], bigint[],
-    text[], text[], text[], text[]);
-drop function if exists pglockd.list_leases(text, text, text, bigint, integer);
-drop function if exists pglockd.holders(text[], integer);

@@ -91,6 +91,12 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     va_end(ap);
 }
 
+void buf_cut(struct buf *b, size_t at, size_t n)
+{
+    memmove(b->data + at, b->data + at + n, b->len - at - n);
+    b->len -= n;
+}
+
 void buf_drop(struct buf *b, size_t n)
 {
     if (n >= b->len) {

@@ -36,6 +36,8 @@ void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* Drops the first n bytes. */
 void buf_drop(struct buf *b, size_t n);
+/* Takes n bytes out that begin at offset at. */
+void buf_cut(struct buf *b, size_t at, size_t n);
 /* Gives memory back when the buffer is empty and holds more than keep bytes. */
 void buf_trim(struct buf *b, size_t keep);
 /* Terminates with a NUL that is not counted in len; valid until the next append. */

@@ -17,6 +17,7 @@ enum {
     COL_PENDING,
 };
 
+/* The parameters of the functions: an array each, of one element for each operation or member. */
 enum param {
     P_END,
     P_RESOURCE,
@@ -32,12 +33,63 @@ enum param {
     P_IDENTITY,
     P_ID,
     P_SESSION,
+    P_GRACE,
+    P_BOUND,
+    P_SLOTS,
+    P_WEIGHT,
+    P_UPGRADE,
+    P_CLOSED,
+    P_FIELDS,          /* the others are no fields of an operation */
+    P_ITEM = P_FIELDS, /* of a member: the position of its operation */
+    P_MEMBER,
+    P_MEMBER_EXCLUSIVE,
+    P_MEMBER_TREE,
+    P_ABOVE,   /* of the batch: what all its resources lie beneath, each once */
+    P_CAREFUL, /* of the batch, a boolean: pass over what somebody has locked */
+};
+
+/*
+ * The fields of an operation as elements: where they are, and what stands for null. A sparse one is
+ * sent only where some operation says something: the functions read what is missing as null.
+ */
+static const struct field {
+    enum pg_type type;
+    bool sparse;
+    size_t offset;
+    int64_t null_value; /* of numbers */
+} fields[P_FIELDS] = {
+#define FIELD(member, type, sparse, null_value)                                                    \
+    {                                                                                              \
+        type, sparse, offsetof(struct op, member), null_value                                      \
+    }
+#define NEVER INT64_MIN
+    [P_RESOURCE] = FIELD(resource, PG_TEXT, false, 0),
+    [P_EXCLUSIVE] = FIELD(exclusive, PG_BOOL, false, 0),
+    [P_TTL] = FIELD(ttl_ms, PG_INT8, false, OP_TTL_SAME),
+    [P_WAIT] = FIELD(wait, PG_BOOL, false, 0),
+    [P_NUMBER] = FIELD(number, PG_INT8, false, NEVER),
+    [P_CONN] = FIELD(conn_id, PG_INT8, false, NEVER),
+    [P_REQUEST] = FIELD(request_id, PG_INT8, false, NEVER),
+    [P_KEEP] = FIELD(keep_ms, PG_INT8, false, OP_KEEP_NONE),
+    [P_OWNER] = FIELD(owner, PG_TEXT, true, 0),
+    [P_NOTE] = FIELD(note, PG_TEXT, true, 0),
+    [P_IDENTITY] = FIELD(identity, PG_TEXT, true, 0),
+    [P_ID] = FIELD(id, PG_TEXT, true, 0),
+    [P_SESSION] = FIELD(session, PG_INT8, true, 0),
+    [P_GRACE] = FIELD(grace_ms, PG_INT8, true, 0),
+    [P_BOUND] = FIELD(bound, PG_BOOL, true, 0),
+    [P_SLOTS] = FIELD(slots, PG_INT4, true, 0),
+    [P_WEIGHT] = FIELD(weight, PG_INT4, true, 0),
+    [P_UPGRADE] = FIELD(upgrade, PG_INT8, true, 0),
+    [P_CLOSED] = FIELD(closed_conn, PG_INT8, true, 0),
+#undef NEVER
+#undef FIELD
 };
 
 /* How each kind is called: the function's parameters after the instance, in its order. */
 static const struct kind {
     struct link_statement statement;
-    enum param params[13];
+    enum param params[LINK_PARAMS_MAX];
 } kinds[OP_KINDS] = {
 #define ANSWERS "o_item, o_status, o_number, "
 #define NO_ANSWERS "null::int4[], null::\"char\"[], null::int8[], "
@@ -48,17 +100,22 @@ static const struct kind {
                      "from pglockd.collect_grants($1)",
                      false},
                     {P_END}},
-    [OP_RESYNC] = {{"resync",
-                    "select " ANSWERS NO_GRANTS "o_pending from "
-                    "pglockd.resync_waiters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-                    false},
-                   {P_RESOURCE, P_EXCLUSIVE, P_TTL, P_NUMBER, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
-                    P_IDENTITY, P_ID, P_SESSION, P_END}},
-    [OP_WITHDRAW] = {{"withdraw", "select " ANSWERS NEWS "withdraw_batch($1, $2, $3, $4, $5)",
+    [OP_RESYNC] =
+        {{"resync",
+          "select " ANSWERS
+          "o_grant_request, o_grant_resource, o_grant_token, null::int4[], o_pending from "
+          "pglockd.resync_waiters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
+          "$14, $15, $16, $17, $18, $19)",
+          false},
+         {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL, P_NUMBER,
+          P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND,
+          P_UPGRADE, P_END}},
+    [OP_WITHDRAW] = {{"withdraw", "select " ANSWERS NEWS "withdraw_batch($1, $2, $3, $4, $5, $6)",
                       false},
-                     {P_RESOURCE, P_NUMBER, P_REQUEST, P_KEEP, P_END}},
-    [OP_RELEASE] = {{"release", "select " ANSWERS NEWS "release_batch($1, $2, $3, $4)", false},
-                    {P_RESOURCE, P_NUMBER, P_IDENTITY, P_END}},
+                     {P_ITEM, P_MEMBER, P_NUMBER, P_REQUEST, P_KEEP, P_END}},
+    [OP_RELEASE] = {{"release", "select " ANSWERS NEWS "release_batch($1, $2, $3, $4, $5, $6)",
+                     false},
+                    {P_RESOURCE, P_NUMBER, P_IDENTITY, P_CLOSED, P_CAREFUL, P_END}},
     [OP_PROMOTE] = {{"promote",
                      "select " NO_ANSWERS "o_request, o_resource, o_token, o_wake, o_pending "
                      "from pglockd.hand_over($1, $2)",
@@ -66,15 +123,30 @@ static const struct kind {
                     {P_RESOURCE, P_END}},
     [OP_RENEW] = {{"renew",
                    "select " ANSWERS NO_GRANTS "null::text[] "
-                   "from pglockd.renew_batch($1, $2, $3, $4, $5)",
+                   "from pglockd.renew_batch($1, $2, $3, $4, $5, $6)",
                    false},
-                  {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_END}},
-    [OP_ACQUIRE] = {{"acquire",
-                     "select " ANSWERS NEWS
-                     "acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-                     false},
-                    {P_RESOURCE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
-                     P_IDENTITY, P_ID, P_SESSION, P_END}},
+                  {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_CONN, P_END}},
+    [OP_ACQUIRE] =
+        {{"acquire",
+          "select " ANSWERS NEWS
+          "acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+          false},
+         {P_RESOURCE, P_ABOVE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
+          P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_END}},
+    [OP_CLAIM] =
+        {{"claim",
+          "select " ANSWERS NEWS
+          "acquire_claims($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
+          "$16, $17, $18)",
+          false},
+         {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL, P_WAIT,
+          P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND,
+          P_END}},
+    [OP_CHANGE] = {{"change",
+                    "select " ANSWERS NEWS "change_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                    false},
+                   {P_RESOURCE, P_UPGRADE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST,
+                    P_IDENTITY, P_END}},
 };
 
 /* --- which operations may go together --- */
@@ -86,7 +158,9 @@ struct batch_key {
     uint32_t kind; /* for a connection: the latest kind that it has in */
 };
 
-enum key_space { KEY_RESOURCE = 1, KEY_LEASE, KEY_ID, KEY_CONN };
+enum key_space { KEY_RESOURCE = 1, KEY_LEASE, KEY_ID, KEY_CONN, KEY_ABOVE };
+/* What a resource can lie beneath at most, and then some. */
+enum { ABOVE_MAX = 64 };
 /* How many LOCKs and how many others are worth a batch of their own. */
 enum { SPLIT_MIN = 8 };
 /* In the place of a connection's kind: an operation of it was skipped, so that all later ones are.
@@ -97,11 +171,13 @@ void batch_init(struct batch *b, size_t max, size_t guards_max)
 {
     size_t slots = 64;
     *b = (struct batch){.max = max, .guards_max = guards_max};
-    while (slots < max * 8) /* at most 4 keys an operation, half full */
+    /* At most 4 keys an operation, and twice as many guards as there may be: half full. */
+    while (slots < 2 * (max * 4 + guards_max * 2 + ABOVE_MAX))
         slots *= 2;
     b->key_mask = slots - 1;
     b->keys = xcalloc(slots, sizeof(*b->keys));
     b->items = xcalloc(max, sizeof(*b->items));
+    b->above = xcalloc(guards_max + ABOVE_MAX, sizeof(*b->above));
     for (int k = 0; k < OP_KINDS; k++)
         list_init(&b->ops[k]);
 }
@@ -110,6 +186,7 @@ void batch_free(struct batch *b)
 {
     free(b->keys);
     free(b->items);
+    free(b->above);
 }
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo); then mixed with the space and a number. */
@@ -163,9 +240,14 @@ static void block_conn(struct batch *b, uint64_t conn)
 /* LOCKs alone, all but LOCKs, or (when there are few of either) both? */
 enum side { SIDE_BOTH, SIDE_LOCKS, SIDE_OTHERS };
 
+static bool takes(const struct op *op)
+{
+    return op->kind == OP_ACQUIRE || op->kind == OP_CLAIM || op->kind == OP_CHANGE;
+}
+
 static enum side side_of(const struct op *op)
 {
-    return op->kind == OP_ACQUIRE ? SIDE_LOCKS : SIDE_OTHERS;
+    return takes(op) ? SIDE_LOCKS : SIDE_OTHERS;
 }
 
 /*
@@ -178,8 +260,8 @@ static enum side choose_side(const struct list *queue)
     list_for_each(at, queue)
     {
         const struct op *op = container_of(at, struct op, link);
-        locks += op->kind == OP_ACQUIRE;
-        others += op->kind != OP_ACQUIRE;
+        locks += takes(op);
+        others += !takes(op);
         lazy += op->lazy;
         if (locks >= SPLIT_MIN && others >= SPLIT_MIN)
             return side_of(list_first(queue, struct op, link));
@@ -187,31 +269,94 @@ static enum side choose_side(const struct list *queue)
     return others > 0 && lazy == locks ? SIDE_OTHERS : SIDE_BOTH;
 }
 
-static bool try_add(struct batch *b, struct op *op, enum side side, const struct batch *ahead)
+/* How many guards the batch needs more with this operation, not counting those of trees above. */
+static size_t new_guards(const struct batch *b, const struct op *op)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < op_resources(op); i++)
+        n += !has_key(b, hash_key(KEY_RESOURCE, op_resource(op, i), 0));
+    return n;
+}
+
+/* Remembers what a resource lies beneath: the whole space, and every prefix that ends at a slash.
+ */
+static void add_above(struct batch *b, struct str resource)
+{
+    struct str above = STR_LIT("/");
+    for (size_t at = 0;;) {
+        uint64_t key = hash_key(KEY_ABOVE, above, 0);
+        if (!has_key(b, key)) {
+            add_key(b, key, 0);
+            b->above[b->nabove++] = above;
+            b->guards++;
+        }
+        const char *slash = memchr(resource.p + at, '/', resource.n - at);
+        if (slash == NULL)
+            return;
+        above = (struct str){resource.p, (size_t)(slash - resource.p)};
+        at = above.n + 1;
+    }
+}
+
+static size_t depth_of(struct str resource)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < resource.n; i++)
+        n += resource.p[i] == '/';
+    return n;
+}
+
+static void add_guards(struct batch *b, const struct op *op)
+{
+    for (size_t i = 0; i < op_resources(op); i++) {
+        struct str resource = op_resource(op, i);
+        uint64_t key = hash_key(KEY_RESOURCE, resource, 0);
+        if (!has_key(b, key)) {
+            add_key(b, key, 0);
+            b->guards++;
+        }
+        if (op->kind == OP_ACQUIRE)
+            add_above(b, resource);
+        else if (op->kind == OP_CLAIM) /* its function finds them, and may take some twice */
+            b->guards += depth_of(resource);
+    }
+}
+
+/* May it not go into the batch, for what is in it or went before? */
+static bool is_in_the_way(struct batch *b, const struct op *op, enum side side,
+                          const struct batch *ahead, const uint64_t keys[2])
 {
     uint64_t conn = hash_key(KEY_CONN, (struct str){0}, op->conn_id);
-    uint64_t resource = hash_key(KEY_RESOURCE, op->resource, 0);
-    bool by_token = op->kind == OP_RELEASE || op->kind == OP_RENEW;
-    uint64_t lease = by_token ? hash_key(KEY_LEASE, op->resource, (uint64_t)op->number) : 0;
-    uint64_t id = op->kind == OP_ACQUIRE && op->id.p ? hash_key(KEY_ID, op->id, 0) : 0;
-    bool new_guard = !has_key(b, resource);
+    return (side != SIDE_BOTH && side_of(op) != side) || !in_order(b, op, conn) ||
+           (keys[0] && has_key(b, keys[0])) || (keys[1] && has_key(b, keys[1])) ||
+           (b->count > 0 && b->guards + new_guards(b, op) > b->guards_max) ||
+           (ahead && op->conn_id && has_conn(ahead, conn));
+}
 
-    if ((side != SIDE_BOTH && side_of(op) != side) || !in_order(b, op, conn) ||
-        (by_token && has_key(b, lease)) || (id && has_key(b, id)) ||
-        (new_guard && b->guards >= b->guards_max) ||
-        (ahead && op->conn_id && has_conn(ahead, conn))) {
+static uint64_t token_of(const struct op *op)
+{
+    return (uint64_t)(op->kind == OP_CHANGE ? op->upgrade : op->number);
+}
+
+static bool try_add(struct batch *b, struct op *op, enum side side, const struct batch *ahead)
+{
+    bool by_token = op->kind == OP_RELEASE || op->kind == OP_RENEW || op->kind == OP_CHANGE;
+    uint64_t conn = hash_key(KEY_CONN, (struct str){0}, op->conn_id);
+    /* One token is of one resource, whatever a client says. */
+    const uint64_t keys[] = {
+        by_token ? hash_key(KEY_LEASE, (struct str){0}, token_of(op)) : 0,
+        takes(op) && op->id.p ? hash_key(KEY_ID, op->id, 0) : 0,
+    };
+
+    if (is_in_the_way(b, op, side, ahead, keys)) {
         if (op->conn_id)
             block_conn(b, conn);
         return false;
     }
-    if (new_guard) {
-        add_key(b, resource, 0);
-        b->guards++;
-    }
-    if (by_token)
-        add_key(b, lease, 0);
-    if (id)
-        add_key(b, id, 0);
+    add_guards(b, op);
+    for (size_t i = 0; i < 2; i++)
+        if (keys[i])
+            add_key(b, keys[i], 0);
     if (op->conn_id)
         add_key(b, conn, op->kind);
     list_remove(&op->link);
@@ -227,6 +372,7 @@ size_t batch_fill(struct batch *b, struct list *queue, const struct batch *ahead
     enum side side = choose_side(queue);
     if (b->count == 0) {
         b->guards = 0;
+        b->nabove = 0;
         if (++b->epoch == 0) { /* after 2^32 batches old keys would count again */
             memset(b->keys, 0, (b->key_mask + 1) * sizeof(*b->keys));
             b->epoch = 1;
@@ -290,116 +436,124 @@ const struct link_statement *batch_statement(enum op_kind kind)
     return &kinds[kind].statement;
 }
 
-static enum pg_type param_type(enum param param)
+static const void *field_of(const struct op *op, enum param param)
 {
-    switch (param) {
-    case P_EXCLUSIVE:
-    case P_WAIT:
-        return PG_BOOL;
-    case P_TTL:
-    case P_NUMBER:
-    case P_CONN:
-    case P_REQUEST:
-    case P_KEEP:
-    case P_SESSION:
-        return PG_INT8;
+    return (const char *)op + fields[param].offset;
+}
+
+static int64_t number_of(const struct op *op, enum param param)
+{
+    int64_t v = 0;
+    int32_t v4;
+    if (fields[param].type == PG_INT8) {
+        memcpy(&v, field_of(op, param), sizeof(v));
+        return v;
+    }
+    memcpy(&v4, field_of(op, param), sizeof(v4));
+    return v4;
+}
+
+static bool says_something(const struct op *op, enum param param)
+{
+    struct str text;
+    switch (fields[param].type) {
+    case PG_BOOL:
+        return *(const bool *)field_of(op, param);
+    case PG_TEXT:
+        memcpy(&text, field_of(op, param), sizeof(text));
+        return text.p != NULL;
     default:
-        return PG_TEXT;
+        return number_of(op, param) != fields[param].null_value;
     }
 }
 
-static void put_text_or_null(struct array_writer *w, struct str s)
+static void put_field(struct array_writer *w, const struct op *op, enum param param)
 {
-    if (s.p)
-        array_put_text(w, s);
-    else
+    struct str text;
+    if (fields[param].type == PG_BOOL) {
+        array_put_bool(w, *(const bool *)field_of(op, param));
+    } else if (!says_something(op, param)) {
         array_put_null(w);
-}
-
-static void put_element(struct array_writer *w, enum param param, const struct op *op)
-{
-    switch (param) {
-    case P_RESOURCE:
-        array_put_text(w, op->resource);
-        break;
-    case P_EXCLUSIVE:
-        array_put_bool(w, op->exclusive);
-        break;
-    case P_WAIT:
-        array_put_bool(w, op->wait);
-        break;
-    case P_TTL:
-        if (op->ttl_ms == OP_TTL_SAME)
-            array_put_null(w);
-        else
-            array_put_int8(w, op->ttl_ms);
-        break;
-    case P_NUMBER:
-        array_put_int8(w, op->number);
-        break;
-    case P_CONN:
-        array_put_int8(w, (int64_t)op->conn_id);
-        break;
-    case P_REQUEST:
-        array_put_int8(w, (int64_t)op->request_id);
-        break;
-    case P_KEEP:
-        if (op->keep_ms == OP_KEEP_NONE)
-            array_put_null(w);
-        else
-            array_put_int8(w, op->keep_ms);
-        break;
-    case P_OWNER:
-        array_put_text(w, op->owner);
-        break;
-    case P_NOTE:
-        put_text_or_null(w, op->note);
-        break;
-    case P_ID:
-        put_text_or_null(w, op->id);
-        break;
-    case P_SESSION:
-        if (op->session == 0)
-            array_put_null(w);
-        else
-            array_put_int8(w, op->session);
-        break;
-    case P_IDENTITY:
-    case P_END:
-        break;
+    } else if (fields[param].type == PG_TEXT) {
+        memcpy(&text, field_of(op, param), sizeof(text));
+        array_put_text(w, text);
+    } else if (fields[param].type == PG_INT8) {
+        array_put_int8(w, number_of(op, param));
+    } else {
+        array_put_int4(w, (int32_t)number_of(op, param));
     }
 }
 
-/* Columns that are mostly not used go as an empty array, which the functions read as nulls. */
-static bool column_used(const struct batch *b, enum op_kind kind, enum param param)
+static void put_fields(struct array_writer *w, const struct batch *b, enum op_kind kind,
+                       enum param param)
 {
-    if (param == P_IDENTITY)
-        return false;
-    if (param != P_OWNER && param != P_NOTE && param != P_ID && param != P_SESSION)
-        return true;
+    bool used = !fields[param].sparse;
+    list_for_each(at, &b->ops[kind])
+    {
+        if (used)
+            break;
+        used = says_something(container_of(at, struct op, link), param);
+    }
+    if (used)
+        list_for_each(at, &b->ops[kind]) put_field(w, container_of(at, struct op, link), param);
+}
+
+static void put_members(struct array_writer *w, const struct batch *b, enum op_kind kind,
+                        enum param param)
+{
+    int32_t item = 0;
     list_for_each(at, &b->ops[kind])
     {
         const struct op *op = container_of(at, struct op, link);
-        if ((param == P_OWNER && op->owner.n) || (param == P_NOTE && op->note.p) ||
-            (param == P_ID && op->id.p) || (param == P_SESSION && op->session))
-            return true;
+        item++;
+        for (size_t i = 0; i < op_resources(op); i++) {
+            if (param == P_ITEM)
+                array_put_int4(w, item);
+            else if (param == P_MEMBER)
+                array_put_text(w, op_resource(op, i));
+            else if (param == P_MEMBER_EXCLUSIVE)
+                array_put_bool(w, op->nmembers > 0 ? op->members[i].exclusive : op->exclusive);
+            else
+                array_put_bool(w, op->nmembers > 0 && op->members[i].tree);
+        }
     }
-    return false;
 }
 
-void batch_params(const struct batch *b, enum op_kind kind, int32_t instance, struct link_params *p)
+static enum pg_type type_of(enum param param)
+{
+    if (param < P_FIELDS)
+        return fields[param].type;
+    if (param == P_ITEM)
+        return PG_INT4;
+    return param == P_MEMBER_EXCLUSIVE || param == P_MEMBER_TREE ? PG_BOOL : PG_TEXT;
+}
+
+static void put_array(const struct batch *b, enum op_kind kind, enum param param, struct buf *out)
+{
+    struct array_writer w;
+    array_begin(&w, out, type_of(param));
+    if (param < P_FIELDS)
+        put_fields(&w, b, kind, param);
+    else if (param == P_ABOVE)
+        for (size_t i = 0; i < b->nabove; i++)
+            array_put_text(&w, b->above[i]);
+    else
+        put_members(&w, b, kind, param);
+    array_end(&w);
+}
+
+void batch_params(const struct batch *b, enum op_kind kind, int32_t instance, bool careful,
+                  struct link_params *p)
 {
     link_params_clear(p);
     link_param_int4(p, instance);
     for (const enum param *param = kinds[kind].params; *param != P_END; param++) {
-        struct array_writer w;
-        bool used = column_used(b, kind, *param);
+        if (*param == P_CAREFUL) {
+            link_param_bool(p, careful);
+            continue;
+        }
         link_param_open(p);
-        array_begin(&w, &p->bytes, param_type(*param));
-        if (used)
-            list_for_each(at, &b->ops[kind])
-                put_element(&w, *param, container_of(at, struct op, link));
-        array_end(&w);
+        put_array(b, kind, *param, &p->bytes);
         link_param_close(p);
     }
 }

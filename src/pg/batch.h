@@ -4,11 +4,11 @@
 /*
  * A batch: operations that go to the database as one transaction, and how they become calls of the
  * array functions and their results become answers. Which operations may stand in one batch:
- *   - at most max of them, with at most guards_max distinct resources (each costs an advisory
- * lock);
+ *   - at most max of them, with at most about guards_max distinct resources and trees above them
+ *     (each costs an advisory lock);
  *   - many LOCKs and many of other kinds do not go together: each kind is a call with a fixed cost,
  * and more of one kind in a batch pay it once;
- *   - no two that would make the result ambiguous: the same (resource, token) or the same id twice;
+ *   - no two that would make the result ambiguous: the same token or the same id twice;
  *   - a connection's own operations only in their order, and a batch carries kinds out in the order
  *     of enum op_kind: so an operation of an earlier kind waits for the next batch when one of a
  *     later kind of the same connection is already in.
@@ -28,13 +28,15 @@ struct batch {
     size_t max;
     size_t guards_max;
     size_t count;
-    size_t guards;
+    size_t guards; /* advisory locks that it will take, about */
     struct list ops[OP_KINDS];
     size_t counts[OP_KINDS];
     struct op **items; /* of one kind, in the order sent; scratch for the answers */
     struct batch_key *keys;
     size_t key_mask;
-    uint32_t epoch; /* keys of earlier batches are stale */
+    uint32_t epoch;    /* keys of earlier batches are stale */
+    struct str *above; /* what its resources lie beneath, each once; in the operations' bytes */
+    size_t nabove;
 };
 
 void batch_init(struct batch *b, size_t max, size_t guards_max);
@@ -56,8 +58,11 @@ void batch_return(struct batch *b, struct list *queue);
 
 /* The statement of a kind; all have the same result columns. */
 const struct link_statement *batch_statement(enum op_kind kind);
-/* The parameters of the call for a kind that the batch has. */
-void batch_params(const struct batch *b, enum op_kind kind, int32_t instance,
+/*
+ * The parameters of the call for a kind that the batch has. careful: leases whose rows somebody has
+ * locked are passed over, instead of waited for.
+ */
+void batch_params(const struct batch *b, enum op_kind kind, int32_t instance, bool careful,
                   struct link_params *p);
 
 /* A waiter of this daemon that was granted; the resource stands in the names of its news. */

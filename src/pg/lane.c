@@ -20,8 +20,10 @@ enum {
     OLD_SESSION_RETRY_MS = 50, /* between looks whether the lane's old session has ended */
     LAZY_MS = 1,               /* what a lazy operation waits at most for others */
     PAUSE_MS = 100,            /* after a batch that the server could not serve */
-    FLIGHTS = 2,               /* batches in flight at most */
-    SECOND_MIN = 8,            /* operations that are worth a second batch in flight */
+    CAREFUL_MS =
+        1000,       /* how long to pass over locked rows, after one that was waited for in vain */
+    FLIGHTS = 2,    /* batches in flight at most */
+    SECOND_MIN = 8, /* operations that are worth a second batch in flight */
 };
 
 enum lane_state {
@@ -60,7 +62,8 @@ struct lane {
     ev_idle end_of_turn; /* never started: fed when something is submitted */
     ev_timer pause;
     ev_timer lazy;
-    bool has_eager; /* something queued may not wait for others */
+    bool has_eager;           /* something queued may not wait for others */
+    int64_t careful_until_us; /* clock_mono_us() until which locked rows are passed over */
     char label[16];
 };
 
@@ -68,11 +71,12 @@ static const char session_sql[] =
     "set search_path = pg_catalog, pg_temp; set default_transaction_isolation = 'read committed';"
     "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;"
     "set enable_hashjoin = off; set enable_mergejoin = off; set jit = off;"
-    "set synchronous_commit = on; set lock_timeout = '1s'; set idle_in_transaction_session_timeout "
+    "set synchronous_commit = on; set lock_timeout = '50ms'; set "
+    "idle_in_transaction_session_timeout "
     "= "
     "'10s'; set client_min_messages = warning";
 
-static const struct link_statement claim_statement = {"claim", "select pglockd.claim_lane($1)",
+static const struct link_statement claim_statement = {"claim_lane", "select pglockd.claim_lane($1)",
                                                       true};
 static const struct link_statement find_statement = {
     "find", "select o_item, o_status, o_number from pglockd.find_requests($1, $2, $3)", false};
@@ -205,6 +209,10 @@ static void refused(struct lane *lane, struct flight *f, const struct link_outco
         return;
     }
     put_back(lane, f);
+    if (meaning == SQLSTATE_LOCKED && f->sent_us >= lane->careful_until_us) {
+        lane->careful_until_us = clock_mono_us() + 1000 * CAREFUL_MS;
+        return;
+    }
     lane->share = count > 1 ? count / 2 : 1;
     if (meaning != SQLSTATE_BUG) {
         ev_timer_stop(lane->o.loop, &lane->pause);
@@ -218,9 +226,11 @@ static void lost(struct lane *lane, struct flight *f)
 {
     metric_add1(M_BATCHES, BATCH_LOST, 1);
     each_op(f, set_was_unknown, NULL);
-    list_splice(&lane->in_doubt, &f->batch.ops[OP_ACQUIRE]);
-    f->batch.count -= f->batch.counts[OP_ACQUIRE];
-    f->batch.counts[OP_ACQUIRE] = 0;
+    for (int k = OP_ACQUIRE; k <= OP_CHANGE; k++) {
+        list_splice(&lane->in_doubt, &f->batch.ops[k]);
+        f->batch.count -= f->batch.counts[k];
+        f->batch.counts[k] = 0;
+    }
     put_back(lane, f);
 }
 
@@ -313,11 +323,12 @@ static void send_batch(struct lane *lane)
      */
     batch_sort(&f->batch, OP_RELEASE);
     batch_sort(&f->batch, OP_RENEW);
-    batch_sort(&f->batch, OP_ACQUIRE);
+    batch_sort(&f->batch, OP_ACQUIRE); /* claims are decided one by one, in the order they came */
     for (int k = 0; k < OP_KINDS; k++) {
         if (f->batch.counts[k] == 0)
             continue;
-        batch_params(&f->batch, (enum op_kind)k, lane->o.instance, &lane->params);
+        batch_params(&f->batch, (enum op_kind)k, lane->o.instance,
+                     f->sent_us < lane->careful_until_us, &lane->params);
         link_call(lane->link, batch_statement((enum op_kind)k), &lane->params);
         f->calls[calls++] = (enum op_kind)k;
     }
@@ -380,9 +391,18 @@ static void become_ready(struct lane *lane)
     lane->o.state_changed(lane->o.arg, lane->o.number, true);
 }
 
-static struct op *nth(struct list *list, int64_t n)
+/* Operation number n of those in doubt, counting one for each of their resources from 1. */
+static struct op *nth(struct list *list, int64_t n, size_t *resource)
 {
-    list_for_each(at, list) if (--n == 0) return container_of(at, struct op, link);
+    list_for_each(at, list)
+    {
+        struct op *op = container_of(at, struct op, link);
+        if (n <= (int64_t)op_resources(op)) {
+            *resource = (size_t)(n - 1);
+            return op;
+        }
+        n -= (int64_t)op_resources(op);
+    }
     return NULL;
 }
 
@@ -400,11 +420,15 @@ static void on_found(void *arg, int call, const struct link_rows *rows)
     }
     while (array_next_int(&columns[0], &item) && array_next_int(&columns[1], &status) &&
            array_next_int(&columns[2], &number)) {
-        struct op *op = nth(&lane->in_doubt, item);
-        if (op) {
-            op->status = (enum op_status)status;
+        size_t resource;
+        struct op *op = nth(&lane->in_doubt, item, &resource);
+        if (op == NULL)
+            continue;
+        op->status = (enum op_status)status;
+        if (resource == 0)
             op->number = number;
-        }
+        if (op->nmembers > 0 && op->status == OP_DONE)
+            op->members[resource].token = number;
     }
 }
 
@@ -442,14 +466,19 @@ static void ask_what_became(struct lane *lane)
     {
         struct op *op = container_of(at, struct op, link);
         op->status = OP_UNKNOWN;
-        array_put_text(&w, op->resource);
+        for (size_t i = 0; i < op_resources(op); i++)
+            array_put_text(&w, op_resource(op, i));
     }
     array_end(&w);
     link_param_close(&lane->params);
     link_param_open(&lane->params);
     array_begin(&w, &lane->params.bytes, PG_INT8);
     list_for_each(at, &lane->in_doubt)
-        array_put_int8(&w, (int64_t)container_of(at, struct op, link)->request_id);
+    {
+        const struct op *op = container_of(at, struct op, link);
+        for (size_t i = 0; i < op_resources(op); i++)
+            array_put_int8(&w, (int64_t)op->request_id);
+    }
     array_end(&w);
     link_param_close(&lane->params);
     lane->state = LANE_ASKING;

@@ -15,7 +15,7 @@
 
 #include "base/buf.h"
 
-enum { LINK_PARAMS_MAX = 17 };
+enum { LINK_PARAMS_MAX = 20 };
 
 /* A statement, prepared at every connect. Parameters are binary, with the types given. */
 struct link_statement {

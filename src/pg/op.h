@@ -21,6 +21,8 @@ enum op_kind {
     OP_PROMOTE,  /* grant what can be granted of a resource */
     OP_RENEW,    /* set a lease's remaining time (number: token, ttl_ms) */
     OP_ACQUIRE,  /* grant a lease or queue a waiter */
+    OP_CLAIM,    /* the same for members: several resources, trees, a semaphore */
+    OP_CHANGE,   /* change a lease's mode (number: token) */
     OP_KINDS
 };
 
@@ -42,12 +44,23 @@ enum op_status {
     OP_LOST = 'l',        /* no such lease, no such waiter */
     OP_DENIED = 'd',      /* another identity holds it */
     OP_MISMATCH = 'm',    /* the id was used with other arguments */
+    OP_DEADLOCK = 'D',    /* refused: it would wait for ever */
+    OP_OTHER_LIMIT = 'n', /* the semaphore has another limit */
+    OP_BOUND = 'G',       /* renewed, and bound to the connection from now on */
     OP_UNAVAILABLE = 'U', /* surely not done: the database could not be asked */
     OP_UNKNOWN = '?',     /* done or not: asking again could not tell */
     OP_FAILED = 'F',      /* the server refused it, see the log: not done */
 };
 
 enum op_place { OP_IDLE, OP_QUEUED, OP_SENT };
+
+/* One resource of a claim, and what it was granted. */
+struct op_member {
+    struct str resource;
+    bool exclusive;
+    bool tree;
+    int64_t token; /* 0: none yet */
+};
 
 struct op {
     struct list link;
@@ -57,25 +70,45 @@ struct op {
     bool wait;
     bool lazy;    /* it will only join a queue: it may wait a moment for others to go with */
     bool patient; /* of the daemon itself: lane_expire() leaves it alone */
-    uint32_t batch_order; /* the batch's */
-    bool was_unknown;     /* sent before over a connection that was lost */
-    struct str resource;
+    uint32_t batch_order;      /* the batch's */
+    bool was_unknown;          /* sent before over a connection that was lost */
+    bool bound;                /* the lease ends with its connection */
+    struct str resource;       /* of a claim the first member's */
+    struct op_member *members; /* of a claim, and of what it becomes; the owner's */
+    size_t nmembers;           /* 0: no claim, the resource alone */
+    int32_t slots;             /* of the semaphore; 0: it is none */
+    int32_t weight;
     struct str owner;
+    struct str identity;
     struct str note; /* p NULL: none */
     struct str id;   /* p NULL: none */
     int64_t session; /* that the lease is bound to; 0: none */
     int64_t ttl_ms;
+    int64_t grace_ms; /* 0: none */
     int64_t keep_ms;
     int64_t number;      /* token or ticket, in and out */
     uint64_t request_id; /* by which a waiter is found again */
+    int64_t closed_conn; /* OP_RELEASE: only what is bound to this connection, which has closed */
     uint64_t conn_id;    /* operations of one connection keep their order; 0: of none */
     int64_t queued_us;   /* clock_mono_us() at lane_submit() */
     uint64_t order;      /* of lane_submit() */
     int64_t sent_number; /* number as it was sent */
+    int64_t upgrade;     /* token of the lease whose mode is to change; 0: none */
     int64_t sent_us;     /* clock_mono_us() when its batch was sent */
     enum op_status status;
     /* The answer is in status and number. Must not destroy the lane; may submit operations. */
     void (*done)(struct op *op);
 };
+
+/* How many resources it is about, and which: its members' or its own. */
+static inline size_t op_resources(const struct op *op)
+{
+    return op->nmembers > 0 ? op->nmembers : 1;
+}
+
+static inline struct str op_resource(const struct op *op, size_t i)
+{
+    return op->nmembers > 0 ? op->members[i].resource : op->resource;
+}
 
 #endif

@@ -23,7 +23,7 @@ static const char *const session_sql[] = {
 static const struct link_statement statements[ASK_QUESTIONS] = {
     [ASK_CHECK] = {"check", "select o_item[1], o_number[1] from pglockd.check_leases($1, $2)",
                    false},
-    [ASK_HOLDERS] = {"holders", "select * from pglockd.holders($1, $2)", false},
+    [ASK_HOLDERS] = {"holders", "select * from pglockd.holders($1, $2, $3)", false},
     [ASK_WAITING] = {"waiting", "select * from pglockd.waiting($1, $2)", false},
     [ASK_LOST] = {"lost", "select * from pglockd.explain_lost($1, $2)", false},
     [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5, $6)", false},
@@ -34,6 +34,10 @@ static const struct link_statement statements[ASK_QUESTIONS] = {
                           "select * from pglockd.session_open($1, $2, $3, $4, $5, $6)", false},
     [ASK_SESSION_RENEW] = {"session_renew", "select * from pglockd.session_renew($1, $2)", false},
     [ASK_SESSION_CLOSE] = {"session_close", "select * from pglockd.session_close($1, $2)", false},
+    [ASK_BY_ID] = {"by_id", "select * from pglockd.find_by_id($1, $2, $3)", false},
+    [ASK_TRANSFER] = {"transfer", "select * from pglockd.transfer_lease($1, $2, $3, $4, $5, $6)",
+                      false},
+    [ASK_DEADLOCK] = {"deadlock", "select pglockd.deadlock_cycle($1, $2)", false},
     [ASK_GAUGES] = {"gauges", "select * from pglockd.gauges()", false},
 };
 

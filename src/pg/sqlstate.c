@@ -18,7 +18,7 @@ static const struct {
     {"40", SQLSTATE_RETRY},       /* transaction rollback: deadlock, serialization */
     {"42", SQLSTATE_BUG},         /* syntax or access rule: objects are missing */
     {"53", SQLSTATE_UNAVAILABLE}, /* insufficient resources */
-    {"55", SQLSTATE_RETRY},       /* object not in prerequisite state: lock timeout */
+    {"55", SQLSTATE_RETRY},       /* object not in prerequisite state */
     {"57", SQLSTATE_RETRY},       /* operator intervention: shutdown, cancel */
     {"58", SQLSTATE_UNAVAILABLE}, /* system error */
     {"XX", SQLSTATE_BUG},         /* internal error */
@@ -36,6 +36,8 @@ unsigned sqlstate_class(const char *sqlstate)
 
 enum sqlstate_meaning sqlstate_meaning(const char *sqlstate)
 {
+    if (strcmp(sqlstate, "55P03") == 0)
+        return SQLSTATE_LOCKED;
     return table[sqlstate_class(sqlstate)].meaning;
 }
 

@@ -6,16 +6,19 @@
 #include "wire/duration.h"
 #include "wire/resource.h"
 
+bool arg_is_resource(struct request *r, struct str s, bool tree)
+{
+    const char *wrong = tree && str_is(s, "/") ? NULL : resource_check(s);
+    if (wrong == NULL)
+        return true;
+    request_fail(r, STATUS_ERR, "bad_resource", "%s is not a resource: %s", log_quote(s), wrong);
+    return false;
+}
+
 bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out)
 {
-    const char *wrong = resource_check(w->args[i]);
-    if (wrong) {
-        request_fail(r, STATUS_ERR, "bad_resource", "%s is not a resource: %s",
-                     log_quote(w->args[i]), wrong);
-        return false;
-    }
     *out = w->args[i];
-    return true;
+    return arg_is_resource(r, *out, true);
 }
 
 /* Digits only, below 2^53. */
@@ -107,5 +110,18 @@ bool arg_choice(struct request *r, const struct wire_request *w, const char *key
     if (*is_first || str_is(*value, second))
         return true;
     request_fail(r, STATUS_ERR, "bad_request", "%s must be %s or %s", key, first, second);
+    return false;
+}
+
+bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
+{
+    const struct settings *st = r->conn->server->o.settings;
+    char min[24], max[24];
+    if (!arg_duration(r, w, "ttl", false, standard, out))
+        return false;
+    if (*out == OP_TTL_SAME || (*out >= st->ttl_min_ms && *out <= st->ttl_max_ms))
+        return true;
+    request_fail(r, STATUS_ERR, "ttl_out_of_range", "ttl must be between %s and %s",
+                 duration_format(st->ttl_min_ms, min), duration_format(st->ttl_max_ms, max));
     return false;
 }

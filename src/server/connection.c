@@ -76,6 +76,8 @@ void conn_close(struct conn *c, enum close_reason reason)
     log_debug("client_closed", "conn=%" PRIu64 " reason=%s", c->id, closes[reason].code);
     while (!list_empty(&c->requests))
         request_orphan(list_first(&c->requests, struct request, at));
+    if (reason != CLOSE_DRAIN)
+        conn_release_bound(c);
 }
 
 void conn_free(struct conn *c)
@@ -85,6 +87,7 @@ void conn_free(struct conn *c)
     buf_free(&c->out);
     buf_free(&c->name);
     buf_free(&c->sessions);
+    buf_free(&c->bound);
     free(c);
 }
 

@@ -90,6 +90,7 @@ struct conn {
     struct buf name;           /* of HELLO */
     struct listener *listener; /* of HELLO events=on */
     struct buf sessions;       /* int64_t: those that it opened or resumed */
+    struct buf bound;          /* leases that end with it; bound.c */
     bool gap;                  /* events were left out: to be told when there is room */
 };
 
@@ -150,8 +151,12 @@ struct request {
     int64_t first_held_ms;
     int64_t limit;
     int64_t waited_ms;
-    bool exclusive;
     bool repeated;
+    struct lock_grant *grant; /* of a LOCK in a session, until its time is known */
+    enum op_kind id_kind;     /* UNLOCK and RENEW by id */
+    int outcome;              /* enum outcome: the worst of them */
+    size_t rows_at;           /* how far they have come in rows */
+    size_t limited;           /* members whose limits have been asked */
     char tag[WIRE_TAG_MAX + 1];
 };
 
@@ -207,22 +212,61 @@ void verbs_bad_line(struct conn *c, struct str tag, const char *code, const char
 void verbs_register_metrics(void);
 int verb_index(const struct verb *v);
 const char *verb_name(const struct verb *v);
+const char *verb_usage(const struct verb *v);
 
 /* lock_verbs.c: LOCK, UNLOCK, RENEW, CANCEL */
 struct lock_grant {
-    struct str resource;
+    struct str resource; /* the first */
     int64_t token;
-    bool exclusive;
     int64_t ttl_ms;
     int64_t waited_ms;
     bool repeated;
+    int32_t slots; /* of the semaphore; 0: it is none */
+    int32_t weight;
     int64_t session; /* 0: none */
 };
+/* The elements of "locks" stand in r->rows. */
 void reply_locked(struct request *r, const struct lock_grant *g);
 void verb_lock(struct request *r, const struct wire_request *w);
+void verb_cancel(struct request *r, const struct wire_request *w);
+/* What is said of an outcome that needs no look at the database. */
+void lock_refuse(struct request *r, enum outcome outcome);
+/* Makes r's call; it is the request's until it is answered. */
+struct call *lock_make_call(struct request *r, enum op_kind kind, const struct call_texts *texts,
+                            void (*answered)(struct call *call));
+/* The request takes its answer; the call ends with the callback that calls this. */
+struct request *lock_take_call(struct call *call);
+
+/* lock_args.c */
+struct lock_args {
+    struct op_member members[WIRE_ARGS_MAX];
+    size_t nmembers; /* at least 1 */
+    int32_t slots;   /* limit=; 0: no semaphore */
+    int32_t weight;
+    int64_t token; /* of the lease whose mode is to change; 0: none */
+    int64_t ttl_ms;
+    int64_t wait_ms;
+    int64_t grace_ms;
+    int64_t session; /* 0: none */
+    bool bound;
+    struct str secret;
+    struct str owner; /* p NULL: not given, as note and id */
+    struct str note;
+    struct str id;
+};
+/* False: the request is answered with what is wrong. The texts are those of the line. */
+bool lock_args_take(struct request *r, const struct wire_request *w, struct lock_args *a);
+
+/* lease_verbs.c: UNLOCK, RENEW, TRANSFER */
 void verb_unlock(struct request *r, const struct wire_request *w);
 void verb_renew(struct request *r, const struct wire_request *w);
-void verb_cancel(struct request *r, const struct wire_request *w);
+void verb_transfer(struct request *r, const struct wire_request *w);
+
+/* bound.c */
+void conn_bind(struct conn *c, struct str resource, int64_t token);
+void conn_unbind(struct conn *c, struct str resource, int64_t token);
+/* The client has closed the connection: ends what is bound to it. */
+void conn_release_bound(struct conn *c);
 
 /* lock_limits.c: the rate limits of LOCK */
 /* Starts r->call when its policies allow it; else it is answered LIMITED. */
@@ -243,10 +287,18 @@ void rate_refuse(struct request *r, const struct rate_answer *a);
 void verb_check(struct request *r, const struct wire_request *w);
 void verb_info(struct request *r, const struct wire_request *w);
 void verb_list(struct request *r, const struct wire_request *w);
-void query_refusal(struct request *r, enum status status, const char *code, struct str resource);
+/* Who is in the way of what op asks for. */
+void query_refusal(struct request *r, enum status status, const char *code, const struct op *op);
+/* DEADLOCK, with the cycle that waiting would have closed. */
+void query_deadlock(struct request *r, const struct op *op);
+/* Asks r->ask of the reader, or of the connection that writes. */
+void query_ask(struct request *r);
+void query_ask_writer(struct request *r);
 void query_lost(struct request *r, struct str resource, int64_t token);
+/* The same of r->token, for a request whose text is the resource. */
+void query_lost_again(struct request *r);
 /* Answers a LOCK that was granted in a session: OK with what is left of the session's TTL. */
-void query_locked(struct request *r, const struct call *call);
+void query_locked(struct request *r, const struct lock_grant *g);
 /* The answer to r->ask is here: NULL when the client is gone. */
 struct request *query_take_ask(struct ask *a);
 
@@ -264,6 +316,8 @@ void session_put(struct json *j, int64_t session);
 
 /* args.c: arguments; each answers the request with an error and returns false when it is wrong */
 bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out);
+/* tree: / is one, too. */
+bool arg_is_resource(struct request *r, struct str s, bool tree);
 /* The number of a session. */
 bool arg_session(struct request *r, struct str s, int64_t *out);
 bool arg_token(struct request *r, const struct wire_request *w, int64_t *out);

@@ -4,12 +4,15 @@ noinst_LIBRARIES += libserver.a
 libserver_a_CPPFLAGS = $(AM_CPPFLAGS) $(MHD_CFLAGS)
 libserver_a_SOURCES = \
 	src/server/args.c \
+	src/server/bound.c \
 	src/server/connection.c \
 	src/server/events.c \
 	src/server/http.c \
 	src/server/http.h \
 	src/server/internal.h \
 	src/server/listener.c \
+	src/server/lease_verbs.c \
+	src/server/lock_args.c \
 	src/server/lock_limits.c \
 	src/server/lock_verbs.c \
 	src/server/loop_lag.c \

@@ -13,10 +13,11 @@ static struct rates *rates_of(const struct request *r)
     return service_rates(r->conn->server->o.service);
 }
 
+/* Of the member whose turn it is. */
 static struct rate_ask ask_of(const struct request *r, enum rate_use use)
 {
     return (struct rate_ask){.use = use,
-                             .key = r->call->op.resource,
+                             .key = op_resource(&r->call->op, r->limited),
                              .owner = r->call->op.owner,
                              .cost = 1,
                              .received_us = r->received_us};
@@ -33,7 +34,8 @@ static void drop_call(struct request *r)
 static void limited(struct request *r, const struct rate_answer *a)
 {
     struct buf resource = {0};
-    buf_put(&resource, r->call->op.resource.p, r->call->op.resource.n);
+    struct str member = op_resource(&r->call->op, r->limited);
+    buf_put(&resource, member.p, member.n);
     drop_call(r);
     struct json j = request_begin(r, STATUS_LIMITED);
     rate_put_limited(&j, buf_cstr(&resource), a);
@@ -44,17 +46,44 @@ static void limited(struct request *r, const struct rate_answer *a)
 
 static void ask(struct request *r, enum rate_use use);
 
-static void go_on(struct request *r, enum rate_use use, const struct rate_answer *a)
+/* Gives back the permits of the first n members that were paid for a grant. */
+static void refund(struct request *r, const struct op *op, size_t n)
 {
+    for (size_t i = 0; i < n; i++) {
+        struct rate_ask back = {
+            .use = RATE_USE_GRANT, .key = op_resource(op, i), .owner = op->owner, .cost = 1};
+        rates_refund(rates_of(r), &back);
+    }
+}
+
+static void refused(struct request *r, enum rate_use use, const struct rate_answer *a)
+{
+    if (use == RATE_USE_GRANT && r->permit_taken)
+        refund(r, &r->call->op, r->limited);
+    r->permit_taken = false;
     if (a->result == RATE_DENIED) {
         limited(r, a);
-    } else if (a->result != RATE_ALLOWED) {
+    } else {
         drop_call(r);
         rate_refuse(r, a);
+    }
+}
+
+/* The limits of all members on attempts first, then those on grants. */
+static void go_on(struct request *r, enum rate_use use, const struct rate_answer *a)
+{
+    if (a->result != RATE_ALLOWED) {
+        refused(r, use, a);
+        return;
+    }
+    if (use == RATE_USE_GRANT)
+        r->permit_taken |= a->policy != NULL && a->source != RATE_FALLBACK;
+    if (++r->limited < op_resources(&r->call->op)) {
+        ask(r, use);
     } else if (use == RATE_USE_ATTEMPT) {
+        r->limited = 0;
         ask(r, RATE_USE_GRANT);
     } else {
-        r->permit_taken = a->policy != NULL && a->source != RATE_FALLBACK;
         locks_acquire(r->call);
     }
 }
@@ -102,16 +131,13 @@ void lock_limits_end(struct request *r, const struct call *call)
     if (!r->permit_taken || paid)
         return;
     r->permit_taken = false;
-    struct rate_ask refund = {
-        .use = RATE_USE_GRANT, .key = call->op.resource, .owner = call->op.owner, .cost = 1};
-    rates_refund(rates_of(r), &refund);
+    refund(r, &call->op, op_resources(&call->op));
 }
 
 void lock_limits_orphan(struct request *r)
 {
     if (r->call == NULL || !r->permit_taken)
         return;
-    struct rate_ask refund = ask_of(r, RATE_USE_GRANT);
     r->permit_taken = false;
-    rates_refund(rates_of(r), &refund);
+    refund(r, &r->call->op, r->limited);
 }

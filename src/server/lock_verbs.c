@@ -3,14 +3,6 @@
 #include "base/clock.h"
 #include "server/internal.h"
 #include "service/locks.h"
-#include "wire/duration.h"
-#include "wire/resource.h"
-
-enum {
-    OWNER_BYTES_MAX = 256,
-    NOTE_BYTES_MAX = 1024,
-    ID_BYTES_MAX = 64,
-};
 
 /* --- replies --- */
 
@@ -25,7 +17,9 @@ static const struct {
     [OUTCOME_SUPERSEDED] = {STATUS_ERR, "cancelled",
                             "another request with the same id took this one's place in the queue"},
     [OUTCOME_ID_MISMATCH] = {STATUS_ERR, "id_mismatch",
-                             "this id was used with another resource, mode or session"},
+                             "this id was used for other resources, another mode or session"},
+    [OUTCOME_LIMIT_MISMATCH] = {STATUS_ERR, "limit_mismatch",
+                                "the semaphore is held or waited for with another limit"},
     [OUTCOME_TOO_MANY] = {STATUS_ERR, "too_many_waiters",
                           "too many requests wait in this daemon, try again later"},
     [OUTCOME_DRAINING] = {STATUS_ERR, "unavailable",
@@ -38,53 +32,97 @@ static const struct {
                           "the database refused it; the daemon's log says why"},
 };
 
-static void refuse(struct request *r, enum outcome outcome)
+void lock_refuse(struct request *r, enum outcome outcome)
 {
     request_fail(r, refusals[outcome].status, refusals[outcome].code, "%s",
                  refusals[outcome].message);
 }
 
+static void put_lock(struct json *j, struct str resource, int64_t token, bool exclusive, bool tree)
+{
+    json_begin_object(j);
+    json_put_string(j, "resource", resource);
+    json_put_int(j, "token", token);
+    json_put_string(j, "mode", exclusive ? STR_LIT("exclusive") : STR_LIT("shared"));
+    json_put_string(j, "scope", tree ? STR_LIT("tree") : STR_LIT("node"));
+    json_end_object(j);
+}
+
+/* The elements of "locks", and what the connection holds from now on. */
+static void put_locks(struct request *r, struct json *j, const struct call *call)
+{
+    const struct op *op = &call->op;
+    for (size_t i = 0; i < op_resources(op); i++) {
+        struct str resource = op_resource(op, i);
+        int64_t token = op->nmembers > 0 ? op->members[i].token : call->token;
+        put_lock(j, resource, token, op->nmembers > 0 ? op->members[i].exclusive : op->exclusive,
+                 op->nmembers > 0 && op->members[i].tree);
+        conn_holds(r->conn, resource, token, call->ttl_ms);
+        if (op->bound)
+            conn_bind(r->conn, resource, token);
+    }
+}
+
+static void put_grant(struct json *j, const struct lock_grant *g)
+{
+    json_put_string(j, "resource", g->resource);
+    json_put_int(j, "token", g->token);
+    json_put_int(j, "ttl_ms", g->ttl_ms);
+    json_put_int(j, "waited_ms", g->waited_ms);
+    if (g->repeated)
+        json_put_bool(j, "repeated", true);
+    if (g->slots > 0) {
+        json_put_int(j, "limit", g->slots);
+        json_put_int(j, "weight", g->weight);
+    }
+    if (g->session != 0)
+        session_put(j, g->session);
+}
+
 void reply_locked(struct request *r, const struct lock_grant *g)
 {
-    conn_holds(r->conn, g->resource, g->token, g->ttl_ms);
     struct json j = request_begin(r, STATUS_OK);
     json_key(&j, "locks");
     json_begin_array(&j);
-    json_begin_object(&j);
-    json_put_string(&j, "resource", g->resource);
-    json_put_int(&j, "token", g->token);
-    json_put_string(&j, "mode", g->exclusive ? STR_LIT("exclusive") : STR_LIT("shared"));
-    json_put_string(&j, "scope", STR_LIT("node"));
-    json_end_object(&j);
+    json_raw(&j, buf_str(&r->rows));
     json_end_array(&j);
-    json_put_string(&j, "resource", g->resource);
-    json_put_int(&j, "token", g->token);
-    json_put_int(&j, "ttl_ms", g->ttl_ms);
-    json_put_int(&j, "waited_ms", g->waited_ms);
-    if (g->repeated)
-        json_put_bool(&j, "repeated", true);
-    if (g->session != 0)
-        session_put(&j, g->session);
+    put_grant(&j, g);
     request_end(r, STATUS_OK, &j);
+}
+
+static struct lock_grant grant_of(const struct call *call)
+{
+    return (struct lock_grant){.resource = call->op.resource,
+                               .token = call->token,
+                               .ttl_ms = call->ttl_ms,
+                               .waited_ms = call->waited_ms,
+                               .repeated = call->repeated,
+                               .slots = call->op.slots,
+                               .weight = call->op.weight,
+                               .session = call->op.session};
 }
 
 static void reply_granted(struct request *r, const struct call *call)
 {
-    struct lock_grant grant = {call->op.resource,
-                               call->token,
-                               call->op.exclusive,
-                               call->ttl_ms,
-                               call->waited_ms,
-                               call->repeated,
-                               0};
-    if (call->op.session != 0)
-        query_locked(r, call);
-    else
-        reply_locked(r, &grant);
+    struct lock_grant g = grant_of(call);
+    if (call->op.upgrade != 0 && call->op.upgrade != call->token)
+        conn_holds_not(r->conn, call->op.resource, call->op.upgrade);
+    if (g.session != 0 || call->op.upgrade != 0) { /* the time that is left is asked for first */
+        struct json rows = json_to(&r->rows);
+        put_locks(r, &rows, call);
+        query_locked(r, &g);
+        return;
+    }
+    struct json j = request_begin(r, STATUS_OK);
+    json_key(&j, "locks");
+    json_begin_array(&j);
+    put_locks(r, &j, call);
+    json_end_array(&j);
+    put_grant(&j, &g);
+    request_end(r, STATUS_OK, &j);
 }
 
-/* The request takes its answer; the call ends with this. */
-static struct request *take_call(struct call *call)
+struct request *lock_take_call(struct call *call)
 {
     struct request *r = call->user;
     r->call = NULL;
@@ -96,64 +134,49 @@ static struct request *take_call(struct call *call)
 
 static void on_locked(struct call *call)
 {
-    struct request *r = take_call(call);
+    struct request *r = lock_take_call(call);
     lock_limits_end(r, call);
     switch (call->outcome) {
     case OUTCOME_OK:
         reply_granted(r, call);
         break;
     case OUTCOME_LOST:
-        session_lost(r, call->op.session, (struct str){0}, -1);
+        if (call->op.upgrade != 0)
+            query_lost(r, call->op.resource, call->op.upgrade);
+        else
+            session_lost(r, call->op.session, (struct str){0}, -1);
         break;
     case OUTCOME_BUSY:
-        query_refusal(r, STATUS_BUSY, "busy", call->op.resource);
+        query_refusal(r, STATUS_BUSY, "busy", &call->op);
         break;
     case OUTCOME_GUARDED:
-        query_refusal(r, STATUS_BUSY, "guarded", call->op.resource);
+        query_refusal(r, STATUS_BUSY, "guarded", &call->op);
         break;
     case OUTCOME_QUIET:
-        query_refusal(r, STATUS_BUSY, "quiet", call->op.resource);
+        query_refusal(r, STATUS_BUSY, "quiet", &call->op);
         break;
     case OUTCOME_TIMEOUT:
-        query_refusal(r, STATUS_TIMEOUT, "timeout", call->op.resource);
+        query_refusal(r, STATUS_TIMEOUT, "timeout", &call->op);
         break;
+    case OUTCOME_DEADLOCK:
+        query_deadlock(r, &call->op);
+        break;
+    case OUTCOME_ID_MISMATCH:
+        if (call->op.upgrade != 0) {
+            request_fail(r, STATUS_ERR, "bad_request",
+                         "a slot of a semaphore has no mode that could change");
+            break;
+        }
+        /* fall through */
     default:
-        refuse(r, call->outcome);
-    }
-}
-
-/* Does the connection hold it now? An UNLOCK has made it forget the lease when it began. */
-static void note_outcome(struct conn *c, const struct call *call)
-{
-    bool renewed = call->op.kind == OP_RENEW;
-    if (call->outcome == OUTCOME_LOST)
-        conn_holds_not(c, call->op.resource, call->token);
-    else if (renewed ? call->outcome == OUTCOME_OK : call->outcome != OUTCOME_OK)
-        conn_holds(c, call->op.resource, call->token, renewed ? call->ttl_ms : 0);
-}
-
-static void on_unlocked_or_renewed(struct call *call)
-{
-    struct request *r = take_call(call);
-    note_outcome(r->conn, call);
-    if (call->outcome == OUTCOME_LOST) {
-        query_lost(r, call->op.resource, call->token);
-    } else if (call->outcome == OUTCOME_OK) {
-        struct json j = request_begin(r, STATUS_OK);
-        if (call->op.kind == OP_RENEW)
-            json_put_int(&j, "ttl_ms", call->ttl_ms);
-        else
-            json_put_int(&j, "held_ms", call->held_ms);
-        request_end(r, STATUS_OK, &j);
-    } else {
-        refuse(r, call->outcome);
+        lock_refuse(r, call->outcome);
     }
 }
 
 /* --- requests --- */
 
-static struct call *make_call(struct request *r, enum op_kind kind, const struct call_texts *texts,
-                              void (*answered)(struct call *call))
+struct call *lock_make_call(struct request *r, enum op_kind kind, const struct call_texts *texts,
+                            void (*answered)(struct call *call))
 {
     struct call *call = call_new(r->conn->server->o.service, kind, r->conn->id, texts);
     call->received_us = r->received_us;
@@ -168,58 +191,9 @@ static void start_acquire(struct request *r)
     lock_limits_start(r);
 }
 
-static void start_release_or_renew(struct request *r)
+static void start_change(struct request *r)
 {
-    locks_release_or_renew(r->call);
-}
-
-bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, int64_t *out)
-{
-    const struct settings *st = r->conn->server->o.settings;
-    char min[24], max[24];
-    if (!arg_duration(r, w, "ttl", false, standard, out))
-        return false;
-    if (*out == OP_TTL_SAME || (*out >= st->ttl_min_ms && *out <= st->ttl_max_ms))
-        return true;
-    request_fail(r, STATUS_ERR, "ttl_out_of_range", "ttl must be between %s and %s",
-                 duration_format(st->ttl_min_ms, min), duration_format(st->ttl_max_ms, max));
-    return false;
-}
-
-/* Values of known keys whose other values a later version brings. */
-static bool check_later(struct request *r, bool node, bool lease, int64_t grace_ms)
-{
-    const char *what = !node           ? "scope=tree"
-                       : !lease        ? "bind=connection"
-                       : grace_ms != 0 ? "grace="
-                                       : NULL;
-    if (what == NULL)
-        return true;
-    request_fail(r, STATUS_ERR, "not_supported", "%s is not supported in this version", what);
-    return false;
-}
-
-/* session= and secret=, and what cannot go with them. */
-static bool arg_bound(struct request *r, const struct wire_request *w, const struct str *id,
-                      int64_t *session, struct str *secret)
-{
-    if (!arg_text(r, w, "secret", 1, SECRET_BYTES_MAX, secret) ||
-        (id && !arg_session(r, *id, session)))
-        return false;
-    if (id == NULL && secret->p) {
-        request_fail(r, STATUS_ERR, "bad_request", "secret= needs session=");
-    } else if (id && wire_value(w, "ttl")) {
-        request_fail(r, STATUS_ERR, "bad_request",
-                     "a lock in a session has the session's ttl: leave ttl= out");
-    } else if (id && secret->p == NULL && !conn_has_session(r->conn, *session)) {
-        request_fail(
-            r, STATUS_DENIED, "denied",
-            "secret= is needed: this connection has not opened or resumed session %" PRId64,
-            *session);
-    } else {
-        return true;
-    }
-    return false;
+    locks_acquire(r->call);
 }
 
 static void start_bound(struct request *r)
@@ -227,64 +201,45 @@ static void start_bound(struct request *r)
     session_check(r, r->call->op.session, start_acquire);
 }
 
+static struct call *make_lock(struct request *r, const struct lock_args *a)
+{
+    bool alone = a->nmembers == 1 && !a->members[0].tree && a->slots == 0;
+    struct call_texts texts = {.resource = a->members[0].resource,
+                               .owner = a->owner.p ? a->owner : buf_str(&r->conn->name),
+                               .note = a->note,
+                               .id = a->id};
+    enum op_kind kind = a->token ? OP_CHANGE : alone ? OP_ACQUIRE : OP_CLAIM;
+    if (kind != OP_ACQUIRE) {
+        texts.members = a->members;
+        texts.nmembers = a->nmembers;
+    }
+    struct call *call = lock_make_call(r, kind, &texts, on_locked);
+    call->op.exclusive = a->members[0].exclusive;
+    call->op.slots = a->slots;
+    call->op.weight = a->slots > 0 ? a->weight : 0;
+    call->op.ttl_ms = a->session ? OP_TTL_SESSION : a->ttl_ms;
+    call->op.grace_ms = a->grace_ms;
+    call->op.bound = a->bound;
+    call->op.session = a->session;
+    call->op.upgrade = a->token;
+    call->wait_ms = a->wait_ms;
+    return call;
+}
+
 void verb_lock(struct request *r, const struct wire_request *w)
 {
-    struct call_texts texts;
-    bool exclusive, node, lease;
-    int64_t ttl_ms, wait_ms, grace_ms, session = 0;
-    struct str secret;
-    const struct str *of_session = wire_value(w, "session");
-    const struct conn *c = r->conn;
-    if (!arg_choice(r, w, "mode", "exclusive", "shared", &exclusive) ||
-        !arg_choice(r, w, "scope", "node", "tree", &node) ||
-        !arg_choice(r, w, "bind", "lease", "connection", &lease) ||
-        !arg_duration(r, w, "grace", false, 0, &grace_ms) ||
-        !check_later(r, node, lease, grace_ms) || !arg_resource(r, w, 0, &texts.resource) ||
-        !arg_ttl(r, w, c->server->o.settings->ttl_ms, &ttl_ms) ||
-        !arg_duration(r, w, "wait", true, 0, &wait_ms) ||
-        !arg_text(r, w, "owner", 0, OWNER_BYTES_MAX, &texts.owner) ||
-        !arg_text(r, w, "note", 0, NOTE_BYTES_MAX, &texts.note) ||
-        !arg_text(r, w, "id", 1, ID_BYTES_MAX, &texts.id) ||
-        !arg_bound(r, w, of_session, &session, &secret))
+    struct lock_args a;
+    if (!lock_args_take(r, w, &a))
         return;
-    if (texts.owner.p == NULL)
-        texts.owner = buf_str(&c->name);
-    struct call *call = make_call(r, OP_ACQUIRE, &texts, on_locked);
-    call->op.exclusive = exclusive;
-    call->op.ttl_ms = session ? OP_TTL_SESSION : ttl_ms;
-    call->op.session = session;
-    call->wait_ms = wait_ms;
-    if (session == 0 || conn_has_session(c, session)) {
+    make_lock(r, &a);
+    if (a.token != 0) {
+        request_start(r, false, start_change);
+    } else if (a.session == 0 || conn_has_session(r->conn, a.session)) {
         request_start(r, false, start_acquire);
     } else {
-        buf_put(&r->text, secret.p, secret.n);
+        buf_put(&r->text, a.secret.p, a.secret.n);
         request_start(r, true, start_bound);
     }
-}
-
-static void release_or_renew(struct request *r, const struct wire_request *w, enum op_kind kind)
-{
-    struct call_texts texts = {0};
-    int64_t token, ttl_ms = OP_TTL_SAME;
-    if (!arg_resource(r, w, 0, &texts.resource) || !arg_token(r, w, &token) ||
-        (kind == OP_RENEW && !arg_ttl(r, w, OP_TTL_SAME, &ttl_ms)))
-        return;
-    struct call *call = make_call(r, kind, &texts, on_unlocked_or_renewed);
-    call->op.number = token;
-    call->op.ttl_ms = ttl_ms;
-    if (kind == OP_RELEASE)
-        conn_holds_not(r->conn, texts.resource, token);
-    request_start(r, false, start_release_or_renew);
-}
-
-void verb_unlock(struct request *r, const struct wire_request *w)
-{
-    release_or_renew(r, w, OP_RELEASE);
-}
-
-void verb_renew(struct request *r, const struct wire_request *w)
-{
-    release_or_renew(r, w, OP_RENEW);
 }
 
 void verb_cancel(struct request *r, const struct wire_request *w)

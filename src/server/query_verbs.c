@@ -1,6 +1,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/xalloc.h"
+#include "pg/array.h"
 #include "server/internal.h"
 #include "wire/resource.h"
 
@@ -23,7 +25,10 @@ enum {
     H_INSTANCE,
     H_CONN,
     H_LAST,
-    H_SESSION
+    H_SESSION,
+    H_RESOURCE, /* not of list_leases() */
+    H_SLOTS,
+    H_WEIGHT,
 };
 /* Columns of pglockd.waiting(). */
 enum { W_ITEM, W_OWNER, W_MODE, W_SCOPE, W_WAITING, W_PLACE, W_TOTAL };
@@ -33,10 +38,16 @@ static int64_t timeout_ms(const struct request *r)
     return r->conn->server->o.settings->request_timeout_ms;
 }
 
-static void ask(struct request *r)
+void query_ask(struct request *r)
 {
     r->asking = true;
     reader_ask(service_reader(r->conn->server->o.service), &r->ask, timeout_ms(r));
+}
+
+void query_ask_writer(struct request *r)
+{
+    r->asking = true;
+    reader_ask(service_writer(r->conn->server->o.service), &r->ask, timeout_ms(r));
 }
 
 static struct request *request_of(struct ask *a)
@@ -84,6 +95,14 @@ static void put_holder(const struct request *r, struct json *j, const struct lin
                       conn_has_session(c, link_int(rows, row, H_SESSION)));
 }
 
+static void put_slots(struct json *j, const struct link_rows *rows, int row)
+{
+    if (link_is_null(rows, row, H_SLOTS))
+        return;
+    json_put_int(j, "limit", link_int(rows, row, H_SLOTS));
+    json_put_int(j, "weight", link_int(rows, row, H_WEIGHT));
+}
+
 static void put_waiter(struct json *j, const struct link_rows *rows, int row)
 {
     json_begin_object(j);
@@ -124,10 +143,15 @@ static void on_refusal_rows(struct ask *a, int question, const struct link_rows 
     r->first_note = (struct str){r->text2.data + owner.n, note.n};
     r->first_held_ms = link_int(rows, 0, H_HELD);
     r->total = link_int(rows, 0, H_LAST);
+    r->resource = link_text(rows, 0, H_RESOURCE);
     for (int i = 0; i < link_rows_count(rows); i++) {
-        put_holder(r, &j, rows, i, r->resource);
+        put_holder(r, &j, rows, i, link_text(rows, i, H_RESOURCE));
+        put_slots(&j, rows, i);
         json_end_object(&j);
     }
+    buf_clear(&r->text); /* what is in the way may be another resource than what was asked for */
+    buf_put(&r->text, r->resource.p, r->resource.n);
+    r->resource = buf_str(&r->text);
 }
 
 static void put_refusal_message(struct request *r, struct buf *out)
@@ -176,14 +200,33 @@ static void on_refusal(struct ask *a, bool ok)
     request_end(r, r->refusal, &j);
 }
 
-static void ask_holders(struct request *r, int waiters_max)
+/* Of all that op asks for; without op, of r->resource. */
+static void put_claim(struct link_params *p, struct str resource, const struct op *op)
+{
+    struct array_writer w;
+    link_param_open(p);
+    array_begin(&w, &p->bytes, PG_TEXT);
+    if (op == NULL)
+        array_put_text(&w, resource);
+    for (size_t i = 0; op && i < op_resources(op); i++)
+        array_put_text(&w, op_resource(op, i));
+    array_end(&w);
+    link_param_close(p);
+    link_param_open(p);
+    array_begin(&w, &p->bytes, PG_BOOL);
+    for (size_t i = 0; op && i < op->nmembers; i++)
+        array_put_bool(&w, op->members[i].tree);
+    array_end(&w);
+    link_param_close(p);
+}
+
+static void ask_holders(struct request *r, const struct op *op, int waiters_max)
 {
     struct ask *a = &r->ask;
-    struct str resource = r->resource;
     *a = (struct ask){.questions = 2, .question = {ASK_HOLDERS, ASK_WAITING}};
-    link_param_text_array1(&a->params[0], resource);
+    put_claim(&a->params[0], r->resource, op);
     link_param_int4(&a->params[0], HOLDERS_MAX);
-    link_param_text_array1(&a->params[1], resource);
+    link_param_text_array1(&a->params[1], r->resource);
     link_param_int4(&a->params[1], waiters_max);
 }
 
@@ -193,15 +236,56 @@ static void keep_resource(struct request *r, struct str resource)
     r->resource = buf_str(&r->text);
 }
 
-void query_refusal(struct request *r, enum status status, const char *code, struct str resource)
+void query_refusal(struct request *r, enum status status, const char *code, const struct op *op)
 {
     r->refusal = status;
     r->code = code;
-    keep_resource(r, resource);
-    ask_holders(r, 0);
+    keep_resource(r, op->resource);
+    ask_holders(r, op, 0);
     r->ask.rows = on_refusal_rows;
     r->ask.done = on_refusal;
-    ask(r);
+    query_ask(r);
+}
+
+/* --- DEADLOCK --- */
+
+static void on_cycle_rows(struct ask *a, int question, const struct link_rows *rows)
+{
+    struct request *r = request_of(a);
+    struct str cycle = link_text(rows, 0, 0);
+    (void)question;
+    buf_put(&r->rows, cycle.p, cycle.n);
+}
+
+static void on_cycle(struct ask *a, bool ok)
+{
+    struct request *r = query_take_ask(a);
+    struct buf message = {0};
+    (void)ok; /* the refusal is true without its details, too */
+    if (r == NULL)
+        return;
+    buf_printf(&message,
+               "waiting for %.*s was refused: those who hold it wait, in turn, for what this "
+               "client holds",
+               (int)r->resource.n, r->resource.p);
+    struct json j = request_begin(r, STATUS_DEADLOCK);
+    json_put_string(&j, "code", STR_LIT("deadlock"));
+    json_put_string(&j, "message", buf_str(&message));
+    json_put_string(&j, "resource", r->resource);
+    json_key(&j, "cycle");
+    json_raw(&j, r->rows.len > 0 ? buf_str(&r->rows) : STR_LIT("[]"));
+    buf_free(&message);
+    request_end(r, STATUS_DEADLOCK, &j);
+}
+
+void query_deadlock(struct request *r, const struct op *op)
+{
+    keep_resource(r, op->resource);
+    r->ask = (struct ask){
+        .questions = 1, .question = {ASK_DEADLOCK}, .rows = on_cycle_rows, .done = on_cycle};
+    link_param_int4(&r->ask.params[0], service_instance(r->conn->server->o.service));
+    link_param_int8(&r->ask.params[0], (int64_t)op->request_id);
+    query_ask(r);
 }
 
 /* --- LOST --- */
@@ -218,6 +302,9 @@ static const char *reason_sentence(struct str reason)
         {"expired", "its TTL ran out"},
         {"forced", "an administrator ended it"},
         {"session_closed", "its session was closed"},
+        {"connection_closed", "the connection closed that it was bound to"},
+        {"superseded", "it was given to somebody else"},
+        {"failover", "the database failed over"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         if (str_is(reason, table[i].reason))
@@ -276,7 +363,15 @@ void query_lost(struct request *r, struct str resource, int64_t token)
     link_param_int8(&r->ask.params[0], token);
     r->ask.rows = on_lost_rows;
     r->ask.done = on_lost;
-    ask(r);
+    query_ask(r);
+}
+
+void query_lost_again(struct request *r)
+{
+    struct buf resource = r->text;
+    r->text = (struct buf){0};
+    query_lost(r, buf_str(&resource), r->token);
+    buf_free(&resource);
 }
 
 /* --- CHECK --- */
@@ -297,10 +392,7 @@ static void on_checked(struct ask *a, bool ok)
     if (!ok) {
         unavailable(r);
     } else if (r->total == 0) {
-        struct buf resource = r->text;
-        r->text = (struct buf){0};
-        query_lost(r, buf_str(&resource), r->token);
-        buf_free(&resource);
+        query_lost_again(r);
     } else {
         struct json j = request_begin(r, STATUS_OK);
         json_put_int(&j, "ttl_ms", r->limit);
@@ -315,7 +407,7 @@ static void check_start(struct request *r)
     link_param_int8_array1(&r->ask.params[0], r->token);
     r->ask.rows = on_check_rows;
     r->ask.done = on_checked;
-    ask(r);
+    query_ask(r);
 }
 
 void verb_check(struct request *r, const struct wire_request *w)
@@ -338,22 +430,24 @@ static void on_locked_checked(struct ask *a, bool ok)
         request_fail(r, STATUS_ERR, "outcome_unknown",
                      "it may have been done or not; repeat it, a LOCK with the same id");
     } else if (r->total == 0) {
-        session_lost(r, r->session, (struct str){0}, -1);
+        if (r->session != 0)
+            session_lost(r, r->session, (struct str){0}, -1);
+        else
+            query_lost_again(r);
     } else {
-        struct lock_grant grant = {r->resource,  r->token,    r->exclusive, r->limit,
-                                   r->waited_ms, r->repeated, r->session};
-        reply_locked(r, &grant);
+        r->grant->ttl_ms = r->limit;
+        reply_locked(r, r->grant);
     }
 }
 
-void query_locked(struct request *r, const struct call *call)
+void query_locked(struct request *r, const struct lock_grant *g)
 {
-    keep_resource(r, call->op.resource);
-    r->token = call->token;
-    r->exclusive = call->op.exclusive;
-    r->waited_ms = call->waited_ms;
-    r->repeated = call->repeated;
-    r->session = call->op.session;
+    keep_resource(r, g->resource);
+    r->token = g->token;
+    r->session = g->session;
+    r->grant = xmalloc(sizeof(*r->grant));
+    *r->grant = *g;
+    r->grant->resource = r->resource;
     check_start(r);
     r->ask.done = on_locked_checked;
 }
@@ -377,7 +471,8 @@ static void on_info_rows(struct ask *a, int question, const struct link_rows *ro
     }
     for (int i = 0; i < link_rows_count(rows); i++) {
         if (question == 0) {
-            put_holder(r, &j, rows, i, r->resource);
+            put_holder(r, &j, rows, i, link_text(rows, i, H_RESOURCE));
+            put_slots(&j, rows, i);
             json_end_object(&j);
         } else {
             put_waiter(&j, rows, i);
@@ -431,10 +526,10 @@ static void on_info(struct ask *a, bool ok)
 
 static void info_next(struct request *r)
 {
-    ask_holders(r, QUEUE_MAX);
+    ask_holders(r, NULL, QUEUE_MAX);
     r->ask.rows = on_info_rows;
     r->ask.done = on_info;
-    ask(r);
+    query_ask(r);
 }
 
 void verb_info(struct request *r, const struct wire_request *w)
@@ -493,7 +588,7 @@ static void on_list(struct ask *a, bool ok)
 
 static void list_start(struct request *r)
 {
-    ask(r);
+    query_ask(r);
 }
 
 /* A cursor is TOKEN:RESOURCE of the last row of the page before. */

@@ -56,6 +56,7 @@ void request_release(struct request *r)
     buf_free(&r->text2);
     buf_free(&r->rows);
     buf_free(&r->more_rows);
+    free(r->grant);
     free(r);
 }
 

@@ -17,8 +17,8 @@ struct verb {
     verb_fn *run; /* NULL: of a later version */
     size_t args_min;
     size_t args_max;
-    const char *keys;  /* known keys, parted by spaces */
-    const char *later; /* keys that a later version brings */
+    const char *keys; /* known keys, parted by spaces */
+    const char *many; /* those that may come more than once */
     const char *usage;
     const char *help;
 };
@@ -35,21 +35,26 @@ static const struct verb verbs[] = {
     /* What is counted for lines that name no verb; never found by name. */
     [VERB_BAD_LINE] = {"(bad line)", NULL, 0, 0, "", "", NULL, NULL},
     [VERB_UNKNOWN] = {"(unknown)", NULL, 0, 0, "", "", NULL, NULL},
-    {"HELLO", verb_hello, 0, 0, "name protocol events", "key",
+    {"HELLO", verb_hello, 0, 0, "name protocol events", "",
      "HELLO [name=NAME] [protocol=1] [events=on|off]",
      "Names this connection and tells what the server is."},
     {"PING", verb_ping, 0, 0, "", "", "PING", "Answers OK."},
     {"HELP", verb_help, 0, 1, "", "", "HELP [VERB]", "Lists the verbs, or explains one."},
     {"STATS", verb_stats, 0, 0, "", "", "STATS", "Counts of this daemon since it started."},
     {"QUIT", verb_quit, 0, 0, "", "", "QUIT", "Answers what was asked, then closes."},
-    {"LOCK", verb_lock, 1, 1, "mode scope ttl wait id owner note bind grace session secret",
-     "limit weight shared exclusive shared-tree exclusive-tree token",
-     "LOCK RESOURCE [mode=exclusive|shared] [ttl=30s] [wait=0s|5s|inf] [id=KEY] [owner=NAME] "
-     "[note=TEXT] [session=ID [secret=S]]",
-     "Takes a lease of a resource, or waits for it."},
-    {"UNLOCK", verb_unlock, 1, 1, "token", "id", "UNLOCK RESOURCE token=T", "Ends a lease."},
-    {"RENEW", verb_renew, 1, 1, "token ttl", "id", "RENEW RESOURCE token=T [ttl=30s]",
-     "Sets the remaining time of a lease."},
+    {"LOCK", verb_lock, 0, WIRE_ARGS_MAX,
+     "mode scope ttl wait id owner note bind grace session secret limit weight token",
+     "shared exclusive shared-tree exclusive-tree",
+     "LOCK RESOURCE... [mode=exclusive|shared] [scope=node|tree] [limit=N [weight=1]] "
+     "[shared=RES | exclusive=RES | shared-tree=RES | exclusive-tree=RES]... [ttl=30s] "
+     "[wait=0s|5s|inf] [id=KEY] [session=ID [secret=S]] [owner=NAME] [note=TEXT] [grace=0s] "
+     "[bind=lease|connection] | LOCK RESOURCE token=T mode=exclusive|shared",
+     "Takes leases of all that it names, or waits for them; with a token it changes a mode."},
+    {"UNLOCK", verb_unlock, 0, 1, "token id owner", "",
+     "UNLOCK RESOURCE token=T | UNLOCK id=KEY [owner=NAME]", "Ends a lease, or all of a LOCK."},
+    {"RENEW", verb_renew, 0, 1, "token ttl id owner", "",
+     "RENEW RESOURCE token=T [ttl=30s] | RENEW id=KEY [owner=NAME] [ttl=30s]",
+     "Sets the remaining time of a lease, or of all of a LOCK."},
     {"CHECK", verb_check, 1, 1, "token", "", "CHECK RESOURCE token=T",
      "Tells whether a token still holds."},
     {"CANCEL", verb_cancel, 0, 0, "tag", "", "CANCEL tag=T",
@@ -58,7 +63,9 @@ static const struct verb verbs[] = {
     {"LIST", verb_list, 0, 0, "prefix owner session limit after", "",
      "LIST [prefix=P] [owner=NAME] [session=ID] [limit=100] [after=CURSOR]",
      "Lists leases in the order of their resources."},
-    {"TRANSFER", NULL, 0, 0, "", "", NULL, NULL},
+    {"TRANSFER", verb_transfer, 1, 1, "token to", "",
+     "TRANSFER RESOURCE token=T to=OWNER|session=ID",
+     "Gives a lease to somebody else, with a new token."},
     {"SESSION", verb_session, 1, 2, "ttl owner note id secret", "",
      "SESSION OPEN [ttl=30s] [owner=NAME] [note=TEXT] [id=KEY] | "
      "SESSION KEEPALIVE|RESUME|CLOSE ID [secret=S]",
@@ -91,6 +98,11 @@ const char *verb_name(const struct verb *v)
     return v->name;
 }
 
+const char *verb_usage(const struct verb *v)
+{
+    return v->usage;
+}
+
 void verbs_register_metrics(void)
 {
     static char names[VERB_COUNT][16];
@@ -121,11 +133,8 @@ static bool check_keys(struct request *r, const struct wire_request *w)
     const struct verb *v = r->verb;
     for (size_t i = 0; i < w->npairs; i++) {
         struct str key = w->pairs[i].key;
-        if (in_words(v->later, key)) {
-            request_fail(r, STATUS_ERR, "not_supported",
-                         "%s %.*s= is not supported in this version", v->name, (int)key.n, key.p);
-            return false;
-        }
+        if (in_words(v->many, key))
+            continue;
         if (!in_words(v->keys, key)) {
             request_fail(r, STATUS_ERR, "unknown_key", "%s has no key %.*s=; usage: %s", v->name,
                          (int)key.n, key.p, v->usage);
@@ -153,11 +162,6 @@ static bool check_args(struct request *r, const struct wire_request *w)
     if (v->run == NULL) {
         request_fail(r, STATUS_ERR, "not_supported", "%s is not supported in this version",
                      v->name);
-        return false;
-    }
-    if (w->nargs > v->args_max && v->run == verb_lock) {
-        request_fail(r, STATUS_ERR, "not_supported",
-                     "LOCK of several resources is not supported in this version");
         return false;
     }
     if (w->nargs < v->args_min || w->nargs > v->args_max) {

@@ -18,17 +18,20 @@ struct service;
 /* How a call ended, seen from the client. */
 enum outcome {
     OUTCOME_OK,
-    OUTCOME_BUSY,        /* no wait was asked: held by others */
-    OUTCOME_QUIET,       /* no wait was asked: nothing is granted for now */
-    OUTCOME_GUARDED,     /* no wait was asked: somebody has kept the guard for long */
-    OUTCOME_TIMEOUT,     /* the wait ran out */
-    OUTCOME_LOST,        /* that token holds no longer; of a LOCK: its session has ended */
-    OUTCOME_DENIED,      /* another identity holds it */
-    OUTCOME_CANCELLED,   /* the waiting was ended at the client's wish */
-    OUTCOME_SUPERSEDED,  /* another request with the same id took the place over */
-    OUTCOME_ID_MISMATCH, /* the id was used with other arguments */
-    OUTCOME_TOO_MANY,    /* the bound on waiters is reached */
-    OUTCOME_DRAINING,    /* surely not done: the daemon is stopping */
+    OUTCOME_BUSY,    /* no wait was asked: held by others */
+    OUTCOME_QUIET,   /* no wait was asked: nothing is granted for now */
+    OUTCOME_GUARDED, /* no wait was asked: somebody has kept the guard for long */
+    OUTCOME_TIMEOUT, /* the wait ran out */
+    OUTCOME_LOST,   /* that token holds no longer; of a LOCK of something new: its session has ended
+                     */
+    OUTCOME_DENIED, /* another identity holds it */
+    OUTCOME_CANCELLED,      /* the waiting was ended at the client's wish */
+    OUTCOME_SUPERSEDED,     /* another request with the same id took the place over */
+    OUTCOME_ID_MISMATCH,    /* the id was used with other arguments */
+    OUTCOME_LIMIT_MISMATCH, /* the semaphore has another limit */
+    OUTCOME_DEADLOCK, /* waiting for ever was refused; deadlock_cycle() of the database says why */
+    OUTCOME_TOO_MANY, /* the bound on waiters is reached */
+    OUTCOME_DRAINING, /* surely not done: the daemon is stopping */
     OUTCOME_UNAVAILABLE, /* surely not done */
     OUTCOME_UNKNOWN,     /* done or not: asking again could not tell */
     OUTCOME_INTERNAL,    /* the database refused it: a fault of pglockd or its schema */
@@ -43,7 +46,15 @@ enum call_state {
     CALL_WITHDRAWING /* its waiter is being taken out of the queue */
 };
 
-enum call_end { END_NONE, END_TIMEOUT, END_CANCEL, END_INPUT, END_DRAIN, END_SESSION };
+enum call_end {
+    END_NONE,
+    END_TIMEOUT,
+    END_CANCEL,
+    END_INPUT,
+    END_DRAIN,
+    END_SESSION,
+    END_DEADLOCK
+};
 
 struct call {
     struct op op; /* op.request_id is the call's id */
@@ -67,15 +78,22 @@ struct call {
     int64_t ttl_ms;    /* of the lease, from the decision on */
     int64_t waited_ms; /* never more than passed from reading the line to the decision */
     int64_t held_ms;
+    bool bound; /* of a renewal: the lease is bound to the connection now */
     void (*answered)(struct call *call);
     void *user;
-    char *text; /* where op's strings lie when they do not fit in small */
-    char small[160];
+    char *text; /* where op's members and strings lie when they do not fit in small */
+    _Alignas(8) char small[160];
 };
 
-/* The texts are copied; note and id with p NULL are not given. */
+/*
+ * The texts are copied; note and id with p NULL are not given. The resource is that of the first
+ * member where there are members.
+ */
 struct call_texts {
     struct str resource;
+    const struct op_member *members;
+    size_t nmembers;
+    struct str identity;
     struct str owner;
     struct str note;
     struct str id;

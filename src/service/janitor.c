@@ -39,7 +39,9 @@ struct janitor {
     int64_t ticking_us; /* when the tick in flight was sent */
     bool ticking;
     bool sweeping;
-    bool more;        /* the last sweep left something */
+    bool more; /* the last sweep left something */
+    struct buf
+        rings_at;     /* the resource up to which the search for deadlocks has come; empty: anew */
     struct buf wakes; /* int32_t: daemons to wake when the sweep is committed */
     struct link_params params;
     bool asking;
@@ -64,7 +66,8 @@ static const struct link_statement tick_statement = {
     "tick", "select pglockd.tick($1::int8 * interval '1 microsecond')", true};
 static const struct link_statement sweep_statement = {
     "sweep",
-    "select o_expired, o_more, o_instances, o_wake, o_pending from pglockd.sweep($1, $2, $3)",
+    "select o_expired, o_more, o_instances, o_wake, o_pending, o_deadlocks, o_after "
+    "from pglockd.sweep($1, $2, $3, $4)",
     false};
 
 static const struct link_statement prune_statement = {
@@ -134,6 +137,12 @@ static void on_swept(void *arg, int call, const struct link_rows *rows)
     if (array_open(&r, value, length))
         while (array_next_text(&r, &resource))
             service_pending(j->s, resource);
+    if (link_int(rows, 0, 5) > 0)
+        log_warn("deadlocks", "count=%d", (int)link_int(rows, 0, 5));
+    metric_add(M_DEADLOCKS, link_int(rows, 0, 5));
+    resource = link_text(rows, 0, 6);
+    buf_clear(&j->rings_at);
+    buf_put(&j->rings_at, resource.p, resource.n);
 }
 
 static void sweep(struct janitor *j);
@@ -165,6 +174,7 @@ static void sweep(struct janitor *j)
     link_param_int4(&j->params, SWEEP_LEASES_MAX);
     link_param_int8(&j->params, j->s->o.settings->requeue_grace_ms);
     link_param_bool(&j->params, j->turns % LOOK_EVERY == 0);
+    link_param_text(&j->params, j->rings_at.len > 0 ? buf_str(&j->rings_at) : (struct str){0});
     link_call(j->link, &sweep_statement, &j->params);
     link_send(j->link, on_swept, on_swept_end, j);
 }
@@ -317,6 +327,7 @@ void janitor_destroy(struct janitor *j)
     link_destroy(j->link);
     link_params_free(&j->params);
     buf_free(&j->wakes);
+    buf_free(&j->rings_at);
     buf_free(&j->prune_key);
     buf_free(&j->prune_rule);
     free(j);

@@ -34,9 +34,12 @@ static const char *const outcome_names[OUTCOMES] = {
     [OUTCOME_GUARDED] = "guarded",
     [OUTCOME_TIMEOUT] = "timeout",
     [OUTCOME_LOST] = "session_lost",
+    [OUTCOME_DENIED] = "denied",
     [OUTCOME_CANCELLED] = "cancelled",
     [OUTCOME_SUPERSEDED] = "superseded",
     [OUTCOME_ID_MISMATCH] = "id_mismatch",
+    [OUTCOME_LIMIT_MISMATCH] = "limit_mismatch",
+    [OUTCOME_DEADLOCK] = "deadlock",
     [OUTCOME_TOO_MANY] = "too_many_waiters",
     [OUTCOME_DRAINING] = "draining",
     [OUTCOME_UNAVAILABLE] = "unavailable",
@@ -68,6 +71,33 @@ static char *place_text(char *at, struct str from, struct str *to)
     return at + from.n;
 }
 
+/* Room for all texts and members; a call's small is aligned for members. */
+static size_t bytes_of(const struct call_texts *texts)
+{
+    size_t n = texts->owner.n + texts->note.n + texts->id.n + texts->identity.n;
+    if (texts->nmembers == 0)
+        return n + texts->resource.n;
+    n += texts->nmembers * sizeof(struct op_member);
+    for (size_t i = 0; i < texts->nmembers; i++)
+        n += texts->members[i].resource.n;
+    return n;
+}
+
+static char *place_members(char *at, const struct call_texts *texts, struct op *op)
+{
+    if (texts->nmembers == 0)
+        return at;
+    op->nmembers = texts->nmembers;
+    op->members = (struct op_member *)(void *)at;
+    at += texts->nmembers * sizeof(struct op_member);
+    for (size_t i = 0; i < texts->nmembers; i++) {
+        op->members[i] = texts->members[i];
+        at = place_text(at, texts->members[i].resource, &op->members[i].resource);
+    }
+    op->resource = op->members[0].resource;
+    return at;
+}
+
 static void on_wait_over(struct ev_loop *loop, ev_timer *w, int revents);
 
 struct call *call_new(struct service *s, enum op_kind kind, uint64_t conn_id,
@@ -75,11 +105,14 @@ struct call *call_new(struct service *s, enum op_kind kind, uint64_t conn_id,
 {
     uint64_t id;
     struct call *call = slab_alloc(&s->calls, &id);
-    size_t n = texts->resource.n + texts->owner.n + texts->note.n + texts->id.n;
+    size_t n = bytes_of(texts);
     char *at = call->small;
     if (n > sizeof(call->small))
         at = call->text = xmalloc(n);
-    at = place_text(at, texts->resource, &call->op.resource);
+    at = place_members(at, texts, &call->op);
+    if (texts->nmembers == 0)
+        at = place_text(at, texts->resource, &call->op.resource);
+    at = place_text(at, texts->identity, &call->op.identity);
     at = place_text(at, texts->owner, &call->op.owner);
     at = place_text(at, texts->note, &call->op.note);
     place_text(at, texts->id, &call->op.id);
@@ -165,7 +198,7 @@ static void orphan_done(struct op *op)
     free(o);
 }
 
-static void release_orphan(struct service *s, struct str resource, int64_t token)
+static struct orphan *orphan_new(struct service *s, struct str resource, int64_t token)
 {
     struct orphan *o = xcalloc(1, sizeof(*o) + resource.n + 1);
     memcpy(o->resource, resource.p, resource.n);
@@ -177,7 +210,12 @@ static void release_orphan(struct service *s, struct str resource, int64_t token
     o->op.number = token;
     o->op.done = orphan_done;
     s->chores++;
-    service_submit(s, &o->op);
+    return o;
+}
+
+static void release_orphan(struct service *s, struct str resource, int64_t token)
+{
+    service_submit(s, &orphan_new(s, resource, token)->op);
 }
 
 /* --- grants --- */
@@ -210,6 +248,8 @@ static enum outcome outcome_of_end(const struct call *call)
         return OUTCOME_DRAINING;
     case END_SESSION:
         return OUTCOME_LOST;
+    case END_DEADLOCK:
+        return OUTCOME_DEADLOCK;
     default:
         return OUTCOME_CANCELLED;
     }
@@ -219,17 +259,32 @@ static enum outcome outcome_of_end(const struct call *call)
  * The call has a lease. It is given back when nobody takes it, but not when the request had an id,
  * so that its client may ask again until the TTL is over, nor when the lease was there before.
  */
+static void release_orphans(struct call *call, int64_t token)
+{
+    if (call->op.nmembers == 0)
+        release_orphan(call->service, call->op.resource, token);
+    for (size_t i = 0; i < call->op.nmembers; i++)
+        if (call->op.members[i].token != 0)
+            release_orphan(call->service, call->op.members[i].resource, call->op.members[i].token);
+}
+
 static void granted(struct call *call, int64_t token, int64_t decided_us)
 {
-    bool refused = call->end == END_CANCEL || call->end == END_DRAIN || call->end == END_SESSION;
-    bool comes_back = call->op.id.p != NULL && (nobody_waits(call) || call->end == END_DRAIN);
-    if ((refused || nobody_waits(call)) && !comes_back && !call->repeated)
-        release_orphan(call->service, call->op.resource, token);
+    /* A changed mode cannot be taken back: the old token is fenced off. */
+    bool refused =
+        (call->end == END_CANCEL || call->end == END_DRAIN || call->end == END_SESSION) &&
+        call->op.upgrade == 0;
+    bool comes_back = call->op.id.p != NULL && !(call->op.bound && call->abandoned) &&
+                      (nobody_waits(call) || call->end == END_DRAIN);
+    if ((refused || nobody_waits(call)) && !comes_back && !call->repeated && call->op.upgrade == 0)
+        release_orphans(call, token);
     if (refused) {
         answer(call, outcome_of_end(call));
         return;
     }
     call->token = token;
+    if (call->op.nmembers == 1)
+        call->op.members[0].token = token;
     call->ttl_ms = call->op.ttl_ms;
     call->waited_ms = decided_us > call->received_us ? (decided_us - call->received_us) / 1000 : 0;
     answer(call, OUTCOME_OK);
@@ -250,10 +305,44 @@ static bool was_found(const struct service *s, uint64_t request_id)
     return false;
 }
 
+/* It was taken out of the queue already. */
+static void deadlocked(struct call *call)
+{
+    if (call->state != CALL_WAITING)
+        return;                      /* its client has given up meanwhile */
+    if (call->op.place != OP_IDLE) { /* a resync, which will find that it waits no longer */
+        call->end = END_DEADLOCK;
+        return;
+    }
+    stop_waiting(call);
+    answer(call, OUTCOME_DEADLOCK);
+}
+
+/* The tokens of a claim come one by one. True when all are here: token is the first member's then.
+ */
+static bool take_member(struct call *call, struct str resource, int64_t *token)
+{
+    bool all = true;
+    for (size_t i = 0; i < call->op.nmembers; i++) {
+        struct op_member *m = &call->op.members[i];
+        if (str_eq(m->resource, resource))
+            m->token = *token;
+        all &= m->token != 0;
+    }
+    if (all && call->op.nmembers > 0)
+        *token = call->op.members[0].token;
+    return all;
+}
+
 void locks_granted(struct service *s, uint64_t request_id, struct str resource, int64_t token,
                    int64_t decided_us)
 {
     struct call *call = slab_get(&s->calls, request_id);
+    if (token == 0) {
+        if (call && is_lock(call))
+            deadlocked(call);
+        return;
+    }
     if (call == NULL || !is_lock(call) || call->state == CALL_NEW || call->state == CALL_PAUSED) {
         if (was_found(s, request_id))
             return;
@@ -261,6 +350,8 @@ void locks_granted(struct service *s, uint64_t request_id, struct str resource, 
         release_orphan(s, resource, token);
         return;
     }
+    if (!take_member(call, resource, &token))
+        return;
     if (call->op.place == OP_SENT) { /* its operation will come back: decide then */
         call->granted = token;
         call->granted_us = decided_us;
@@ -439,6 +530,15 @@ static void on_acquired(struct op *op)
     case OP_MISMATCH:
         answer(call, OUTCOME_ID_MISMATCH);
         break;
+    case OP_DENIED:
+        answer(call, OUTCOME_DENIED);
+        break;
+    case OP_DEADLOCK:
+        answer(call, OUTCOME_DEADLOCK);
+        break;
+    case OP_OTHER_LIMIT:
+        answer(call, OUTCOME_LIMIT_MISMATCH);
+        break;
     case OP_UNAVAILABLE:
         answer(call, OUTCOME_UNAVAILABLE);
         break;
@@ -467,6 +567,7 @@ static enum outcome outcome_of_status(enum op_status status)
 {
     switch (status) {
     case OP_DONE:
+    case OP_BOUND:
         return OUTCOME_OK;
     case OP_LOST:
         return OUTCOME_LOST;
@@ -491,6 +592,7 @@ static void on_ended_or_renewed(struct op *op)
         guarded(call);
         return;
     }
+    call->bound = op->status == OP_BOUND;
     if (op->kind == OP_RENEW)
         call->ttl_ms = op->number;
     else
@@ -507,6 +609,14 @@ void locks_release_or_renew(struct call *call)
     call->op.done = on_ended_or_renewed;
     call->token = call->op.number;
     submit(call);
+}
+
+void locks_release_bound(struct service *s, uint64_t conn_id, struct str resource, int64_t token)
+{
+    struct orphan *o = orphan_new(s, resource, token);
+    o->op.conn_id = conn_id;
+    o->op.closed_conn = (int64_t)conn_id;
+    service_submit(s, &o->op);
 }
 
 /* --- ends from outside --- */
@@ -628,7 +738,9 @@ static void on_resynced(struct op *op)
                 call->granted ? call->granted_us : op->sent_us);
     } else if (op->status == OP_LOST) {
         stop_waiting(call);
-        answer(call, call->end == END_SESSION ? OUTCOME_LOST : OUTCOME_SUPERSEDED);
+        answer(call, call->end == END_SESSION    ? OUTCOME_LOST
+                     : call->end == END_DEADLOCK ? OUTCOME_DEADLOCK
+                                                 : OUTCOME_SUPERSEDED);
     } else if (call->end != END_NONE || nobody_waits(call)) {
         withdraw(call, call->end == END_NONE ? END_CANCEL : call->end);
     }

@@ -16,6 +16,11 @@
 void locks_acquire(struct call *call);
 /* op: number is the token; for OP_RENEW also ttl_ms, the new TTL or OP_TTL_SAME. */
 void locks_release_or_renew(struct call *call);
+/*
+ * The connection has closed to which the lease was bound, if it still is: ends it. Nobody is told.
+ * After everything else that the connection has asked for.
+ */
+void locks_release_bound(struct service *s, uint64_t conn_id, struct str resource, int64_t token);
 
 /*
  * Ends a LOCK that waits, or will wait: it is answered OUTCOME_CANCELLED. False when there is

@@ -98,9 +98,9 @@ def test_a_snapshot_of_the_whole_transaction_is_refused(daemons, begin, resource
     first, _ = daemons
     for query in (
         f"select pglockd.lock('{resource}')", f"select pglockd.unlock('{resource}', 1)",
-        f"select pglockd.acquire_batch(null, array['{resource}'], '{{t}}', '{{1000}}', '{{f}}', '{{}}', "
-        "'{}', '{}', '{}', '{}', '{}')",
-        f"select pglockd.release_batch(null, array['{resource}'], '{{1}}', '{{}}')",
+        f"select pglockd.acquire_batch(null, array['{resource}'], '{{/}}', '{{t}}', '{{1000}}', '{{f}}', "
+        "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        f"select pglockd.release_batch(null, array['{resource}'], '{{1}}', '{{}}', '{{}}', false)",
         f"select pglockd.hand_over(null, array['{resource}'])",
     ):
         connection = begin()
@@ -183,8 +183,7 @@ def test_renewal_against_expiry_when_the_renewal_comes_first(daemons, begin, sti
     token = first.lock(resource, ttl=1000)
     expire_all(first.cursor)
     renewing = begin()
-    result = call(renewing.cursor(), "renew_batch", first.number, [resource], [token], [30000], [])
-    assert result["o_status"] == ["g"]
+    assert first.renew((resource, token), ttl=[30000], cursor=renewing.cursor())[0][0] == "g"
     assert second.acquire({"resource": resource}) == [("b", None)]
     sweep(second.cursor)
     renewing.commit()
@@ -205,11 +204,11 @@ def test_renewal_against_expiry_when_the_removal_comes_first(daemons, begin, sti
     new = second.lock(resource, cursor=taking.cursor())
 
     def renew():
-        return call(first.cursor, "renew_batch", first.number, [resource], [token], [30000], [])
+        return first.renew((resource, token), ttl=[30000])
     renewal = Background(first.connection, still(), renew)
     taking.commit()
-    assert renewal.join()["o_status"] in (["r"], ["l"])
-    assert renew()["o_status"] == ["l"]
+    assert renewal.join()[0][0] in "rl"
+    assert renew()[0][0] == "l"
     assert holders(second.cursor, resource) == [(new, "exclusive")] and new > token
 
 
@@ -231,7 +230,7 @@ def test_two_removals_of_one_expired_lease(daemons, begin, resource):
 
 
 def sweep(cursor):
-    return call(cursor, "sweep", 500, 30000, True)
+    return call(cursor, "sweep", 500, 30000, True, None)
 
 
 def test_unlock_against_expiry(daemons, begin, still, resource):
@@ -305,8 +304,7 @@ def test_what_ticks_credit_and_a_stepped_wall_clock_end_no_lease(still, daemons,
 
 
 def resync(instance, cursor, resource, ticket, request):
-    return call(cursor, "resync_waiters", instance.number, [resource], [True], [30000], [ticket], [1],
-                [request], [], [], [], [])
+    return instance.resync((resource, ticket, request), cursor=cursor)
 
 
 def test_resync_against_a_grant(daemons, begin, still, resource):
@@ -359,8 +357,7 @@ def test_cancel_against_a_grant(daemons, begin, resource):
     first.release((resource, token), cursor=releasing.cursor())
 
     def withdraw():
-        return call(second.cursor, "withdraw_batch", second.number, [resource], [ticket], [request],
-                    [None])
+        return second.withdraw(resource, ticket, request)
 
     assert withdraw()["o_status"] == ["r"]
     releasing.commit()

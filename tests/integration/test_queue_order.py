@@ -66,7 +66,7 @@ def test_a_place_taken_again_below_the_floor_is_served(daemons, resource):
     token = first.lock(resource)
     ticket, request = second.wait(resource, id="floor")
     _, next_request = first.wait(resource)
-    call(second.cursor, "withdraw_batch", second.number, [resource], [ticket], [request], [30000])
+    second.withdraw(resource, ticket, request, keep=30000)
     first.release((resource, token))
     token = first.grants()[next_request]
     again, request = second.wait(resource, id="floor")
@@ -148,7 +148,7 @@ def test_a_short_lease_from_another_daemon_ends_soon_after_its_ttl(daemons, reso
     assert one(first.cursor, "select check_us <= expires_us and expires_us < pglockd.lease_now() + 2000000 "
                "from pglockd.lease where resource = %s", resource)
     one(first.cursor, "select pglockd.tick('2 s')")
-    call(first.cursor, "sweep", 10000, 30000, False)
+    call(first.cursor, "sweep", 10000, 30000, False, None)
     assert holders(first.cursor, resource) == []
 
 

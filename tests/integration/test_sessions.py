@@ -244,14 +244,14 @@ def test_a_renewal_is_one_hot_update_whatever_the_number_of_locks(still, resourc
                 for _ in range(20)]
     for session in sessions:
         names = [f"{resource}/{session}/{i}" for i in range(10)]
-        done = call(cursor, "acquire_batch", number, names, [True] * 10, [9000000000000] * 10, [False] * 10,
-                    [1] * 10, list(range(10)), [], [], [], [], [session] * 10)
+        done = call(cursor, "acquire_batch", number, names, ["/"], [True] * 10, [9000000000000] * 10,
+                    [False] * 10, [1] * 10, list(range(10)), [], [], [], [], [session] * 10, [], [])
         assert len(done["o_item"]) == 10
     def updates():
         cursor.execute("select pg_stat_force_next_flush()")
         cursor.execute("select pg_stat_clear_snapshot()")
         return rows(cursor, "select relname, n_tup_upd, n_tup_hot_upd from pg_stat_user_tables "
-                    "where schemaname = 'pglockd' and relname in ('session', 'lease') order by 1")
+                    "where schemaname = 'pglockd' and relname in ('session', 'lease_exclusive') order by 1")
     before = updates()
     for session in sessions:
         assert call(cursor, "session_renew", session, "secret")["o_locks"] == 10
@@ -326,8 +326,8 @@ def test_race_lock_in_session_against_its_end(both, begin, resource, cursor):
     session, secret = opened(a, "ttl=500ms")
     binding = begin()
     inside = binding.cursor()
-    result = call(inside, "acquire_batch", None, [resource], [True], [9000000000000], [False], [], [], [], [],
-                  [], [], [int(session)])
+    result = call(inside, "acquire_batch", None, [resource], ["/"], [True], [9000000000000], [False], [], [],
+                  [], [], [], [], [int(session)], [], [])
     assert result["o_status"] in (["g"], "{g}")
     due = one(cursor, "select expires_us from pglockd.session where session_id = %s", session)
     eventually(lambda: one(cursor, "select pglockd.lease_now()") > due + 1000000, seconds=15)

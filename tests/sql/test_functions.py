@@ -157,9 +157,7 @@ def test_own_waiters_are_told_at_once(me, resource):
 
 
 def renew(me, leases, ttl, identity=()):
-    result = call(me.cursor, "renew_batch", me.number, [r for r, _ in leases], [t for _, t in leases],
-                  ttl, list(identity))
-    return in_order(result, len(leases))
+    return me.renew(*leases, ttl=ttl, identity=identity)
 
 
 def test_renew(me, resource):
@@ -180,7 +178,7 @@ def test_a_shortened_lease_ends_early(me, resource):
     token = me.lock(resource, ttl=600000)
     renew(me, [(resource, token)], [1000])
     tick(me, 10)
-    call(me.cursor, "sweep", 500, 1000, True)
+    call(me.cursor, "sweep", 500, 1000, True, None)
     assert holders(me.cursor, resource) == []
 
 
@@ -220,7 +218,7 @@ def test_withdraw(me, resource):
     me.lock(resource)
     ticket, request = me.wait(resource)
     for asked, status in ((request + 1, "l"), (request, "g"), (request, "l")):
-        done = call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [asked], [None])
+        done = me.withdraw(resource, ticket, asked)
         assert done["o_status"] == [status]
 
 
@@ -228,7 +226,7 @@ def test_withdraw_and_keep_the_place(me, other, resource):
     token = me.lock(resource)
     ticket, request = me.wait(resource, id=resource)
     later, later_request = me.wait(resource)
-    done = call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [request], [30000])
+    done = me.withdraw(resource, ticket, request, keep=30000)
     assert done["o_status"] == ["k"] and waiters(me.cursor, resource) == [ticket, later]
     me.release((resource, token))
     assert list(me.grants()) == [later_request], "the absent one is passed over"
@@ -238,9 +236,9 @@ def test_withdraw_and_keep_the_place(me, other, resource):
 def test_a_place_that_is_not_claimed_is_swept(me, resource):
     me.lock(resource)
     ticket, request = me.wait(resource, id=resource)
-    call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [request], [1000])
+    me.withdraw(resource, ticket, request, keep=1000)
     tick(me, 2)
-    call(me.cursor, "sweep", 500, 1000, True)
+    call(me.cursor, "sweep", 500, 1000, True, None)
     assert waiters(me.cursor, resource) == []
 
 
@@ -248,7 +246,7 @@ def test_withdrawing_the_writer_frees_the_readers(me, resource):
     me.lock(resource, exclusive=False)
     ticket, request = me.wait(resource)
     _, reader = me.wait(resource, exclusive=False)
-    done = call(me.cursor, "withdraw_batch", me.number, [resource], [ticket], [request], [None])
+    done = me.withdraw(resource, ticket, request)
     assert done["o_grant_request"] == [reader]
 
 
@@ -262,7 +260,7 @@ def test_an_uncollected_grant_ends_early_and_a_collected_one_does_not(me, other,
     tick(me, 20)
     for instance in me, other:
         one(me.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
-    call(me.cursor, "sweep", 500, 1000, True)
+    call(me.cursor, "sweep", 500, 1000, True, None)
     assert len(holders(me.cursor, f"{resource}/a")) == 1
     assert holders(me.cursor, f"{resource}/b") == []
 
@@ -272,12 +270,10 @@ def test_resync_puts_back_in_order(me, other, resource):
     waits = [me.wait(resource) for _ in range(3)]
     me.cursor.execute("delete from pglockd.waiter where resource = %s", (resource,))
     mine = [waits[2], waits[0]]
-    done = call(me.cursor, "resync_waiters", me.number, [resource] * 2, [True] * 2, [1000] * 2,
-                [t for t, _ in mine], [1] * 2, [r for _, r in mine], [], [], [], [])
+    done = me.resync(*[(resource, t, r) for t, r in mine])
     assert done["o_status"] == ["w", "w"]
     assert waiters(me.cursor, resource) == [waits[0][0], waits[2][0]]
-    taken = call(other.cursor, "resync_waiters", other.number, [resource], [True], [1000],
-                 [waits[0][0]], [1], [999999], [], [], [], [])
+    taken = other.resync((resource, waits[0][0], 999999))
     assert taken["o_status"] == ["l"], "another request has the place"
 
 
@@ -286,7 +282,6 @@ def test_losing_the_queue_opens_a_quiet_period(me, resource):
     one(me.cursor, "select pglockd.open_queue_epoch()")  # as every lane does when it is claimed
     assert me.acquire({"resource": resource}) == [("q", None)]
     me.wait(resource)
-    assert me.last["o_pending"] == [resource]
     tick(me, 3)
     one(me.cursor, "select known from pglockd.heartbeat(%s)", me.number)
     assert len(call(me.cursor, "hand_over", me.number, [resource])["o_request"]) == 1
@@ -303,7 +298,7 @@ def test_a_dead_daemon_is_retired_and_its_waiters_too(me, still, resource):
     dead.connection.close()
     tick(me, 60)
     one(me.cursor, "select known from pglockd.heartbeat(%s)", me.number)
-    assert call(me.cursor, "sweep", 500, 30000, True)["o_instances"] >= 1
+    assert call(me.cursor, "sweep", 500, 30000, True, None)["o_instances"] >= 1
     assert one(me.cursor, "select count(*) from pglockd.instance where instance_id = %s", dead.number) == 0
     assert kept in waiters(me.cursor, resource)
     me.release((resource, token))
@@ -313,7 +308,7 @@ def test_a_dead_daemon_is_retired_and_its_waiters_too(me, still, resource):
 
 def test_a_daemon_whose_session_lives_is_not_retired(me, other):
     tick(me, 60)
-    call(me.cursor, "sweep", 500, 30000, True)
+    call(me.cursor, "sweep", 500, 30000, True, None)
     assert one(me.cursor, "select count(*) from pglockd.instance where instance_id = %s", other.number) == 1
 
 
@@ -339,9 +334,9 @@ def test_retire(me, still, resource):
 def test_sweep_takes_no_more_than_it_may(me, resource):
     me.acquire(*[{"resource": f"{resource}/{i}", "ttl": 1000} for i in range(25)])
     tick(me, 10)
-    first = call(me.cursor, "sweep", 10, 1000, True)
+    first = call(me.cursor, "sweep", 10, 1000, True, None)
     assert first["o_expired"] <= 10 and first["o_more"] is True
-    while call(me.cursor, "sweep", 10, 1000, True)["o_more"]:
+    while call(me.cursor, "sweep", 10, 1000, True, None)["o_more"]:
         pass
     assert one(me.cursor, "select count(*) from pglockd.lease where resource like %s", resource + "/%") == 0
 
@@ -357,8 +352,9 @@ def test_sweep_takes_no_more_than_it_may(me, resource):
     ("repeat('a', 513)", errors.InvalidParameterValue),
     ("repeat('a/', 32) || 'a'", errors.InvalidParameterValue),
     ("'a', mode => 'x'", errors.InvalidParameterValue), ("'a', mode => null", errors.InvalidParameterValue),
-    ("'a', scope => 'x'", errors.InvalidParameterValue), ("'a', scope => 'tree'", errors.FeatureNotSupported),
-    ("'a', slots => 2", errors.FeatureNotSupported), ("'a', ttl => '99 ms'", errors.InvalidParameterValue),
+    ("'a', scope => 'x'", errors.InvalidParameterValue), ("'a', slots => 0", errors.InvalidParameterValue),
+    ("'a', slots => 2, mode => 'shared'", errors.InvalidParameterValue), ("'/'", errors.InvalidParameterValue),
+    ("'a', slots => 2, scope => 'tree'", errors.InvalidParameterValue), ("'a', ttl => '99 ms'", errors.InvalidParameterValue),
     ("'a', ttl => '11 min'", errors.InvalidParameterValue), ("'a', ttl => null", errors.InvalidParameterValue),
     ("'a', id => ''", errors.InvalidParameterValue), ("'a', id => repeat('a', 65)", errors.InvalidParameterValue),
 ])

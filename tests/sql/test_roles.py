@@ -24,7 +24,7 @@ TABLES = {  # of the service; nobody else touches tables, but for what migrate k
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
     "rate_policy": "s", "rate_epoch": "s", "rate_counter": "siud", "rate_request": "siud",
-    "session": "siud",
+    "session": "siud", "lease_exclusive": "siud", "lease_shared": "siud", "deadlock": "siud",
 }
 RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
 
@@ -76,7 +76,7 @@ def test_nobody_has_a_right_without_a_role(still):
 @pytest.mark.parametrize("role", ROLES)
 def test_tables(still, role):
     cursor = still().cursor()
-    names = [n for n, in rows(cursor, "select relname from pg_class where relkind = 'r' and "
+    names = [n for n, in rows(cursor, "select relname from pg_class where relkind in ('r', 'p') and "
                               "relnamespace = 'pglockd'::regnamespace")]
     assert set(names) == set(TABLES), "a new table needs its rights here"
     for name in names:
@@ -142,7 +142,7 @@ def test_a_client_locks_renews_and_unlocks(as_role, resource):
 @pytest.mark.parametrize("query", [
     "select from pglockd.lease", "delete from pglockd.lease", "select from pglockd.locks",
     "select pglockd.force('a')", "select pglockd.tick()", "select nextval('pglockd.token_seq')",
-    "select pglockd.release_batch(null, '{a}', '{1}', '{}')", "update pglockd.clock set base_us = 0",
+    "select pglockd.release_batch(null, '{a}', '{1}', '{}', '{}', false)", "update pglockd.clock set base_us = 0",
     "select pglockd.unlock_lease('a', 1)", "create table pglockd.mine ()",
 ])
 def test_a_client_does_nothing_else(as_role, query):
@@ -212,16 +212,16 @@ def test_every_object_has_a_comment(still):
     got = rows(still().cursor(), """
         with objects as (
             select 'pg_class'::regclass as class, c.oid, 0 as part, c.oid::regclass::text as name
-              from pg_class c where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('r', 'v')
+              from pg_class c where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('r', 'p', 'v')
             union all
             select 'pg_class', c.oid, 0, c.oid::regclass::text from pg_class c
-             where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('i', 'S')
+             where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('i', 'I', 'S') and not c.relispartition
                and not exists (select from pg_constraint k where k.conindid = c.oid)
                and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'i')
             union all
             select 'pg_class', c.oid, a.attnum, c.oid::regclass || '.' || a.attname
               from pg_class c join pg_attribute a on a.attrelid = c.oid
-             where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('r', 'v')
+             where c.relnamespace = 'pglockd'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
                and a.attnum > 0 and not a.attisdropped
             union all
             select 'pg_proc', p.oid, 0, p.oid::regprocedure::text from pg_proc p

@@ -40,7 +40,7 @@ START_TEST(takes_what_goes_together_up_to_max)
         ops[i] = op_of(OP_ACQUIRE, i % 2 ? "a" : "b", 0, (uint64_t)i + 1);
     ck_assert_uint_eq(fill(&b, &queue, ops, 5), 4);
     ck_assert_ptr_eq(queue.next, &ops[4].link);
-    ck_assert_uint_eq(b.guards, 2);
+    ck_assert_uint_eq(b.guards, 3); /* a, b, and the tree of all */
     batch_free(&b);
 }
 END_TEST
@@ -52,10 +52,26 @@ START_TEST(counts_guards_not_requests)
                        op_of(OP_ACQUIRE, "b", 0, 5)};
     struct batch b;
     struct list queue;
-    batch_init(&b, 100, 2);
+    batch_init(&b, 100, 3); /* one is the tree of all */
     ck_assert_uint_eq(fill(&b, &queue, ops, 5), 4);
     ck_assert(!is_in(&b, &ops[3]));
     ck_assert(is_in(&b, &ops[4]));
+    batch_free(&b);
+}
+END_TEST
+
+START_TEST(what_lies_above_is_gathered_once)
+{
+    struct op ops[] = {op_of(OP_ACQUIRE, "a/b/c", 0, 1), op_of(OP_ACQUIRE, "a/b/d", 0, 2),
+                       op_of(OP_ACQUIRE, "a/bc", 0, 3), op_of(OP_RELEASE, "x/y", 1, 4)};
+    static const char *const above[] = {"/", "a", "a/b"};
+    struct batch b;
+    struct list queue;
+    batch_init(&b, 100, 100);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 4), 4);
+    ck_assert_uint_eq(b.nabove, 3);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert(str_is(b.above[i], above[i]));
     batch_free(&b);
 }
 END_TEST
@@ -69,8 +85,8 @@ START_TEST(no_lease_twice)
     struct batch b;
     struct list queue;
     batch_init(&b, 100, 100);
-    ck_assert_uint_eq(fill(&b, &queue, ops, 5), 3);
-    ck_assert(is_in(&b, &ops[0]) && is_in(&b, &ops[3]) && is_in(&b, &ops[4]));
+    ck_assert_uint_eq(fill(&b, &queue, ops, 5), 2); /* a token is of one resource only */
+    ck_assert(is_in(&b, &ops[0]) && is_in(&b, &ops[3]));
     batch_free(&b);
 }
 END_TEST
@@ -239,8 +255,9 @@ START_TEST(a_lane_has_all_beneath_a_first_segment)
 }
 END_TEST
 
-UNIT_MAIN("batch", takes_what_goes_together_up_to_max, counts_guards_not_requests, no_lease_twice,
-          no_id_twice, a_connection_keeps_its_order, many_locks_and_many_others_go_apart,
+UNIT_MAIN("batch", takes_what_goes_together_up_to_max, counts_guards_not_requests,
+          what_lies_above_is_gathered_once, no_lease_twice, no_id_twice,
+          a_connection_keeps_its_order, many_locks_and_many_others_go_apart,
           nobody_overtakes_himself_in_the_batch_behind, what_the_batch_ahead_left_goes_behind_it,
           lazy_locks_stand_aside_for_others, what_is_returned_goes_to_the_front,
           sorted_by_resource_and_arrival, a_lane_has_all_beneath_a_first_segment)

@@ -1,0 +1,101 @@
+-- pglockd.acquire_claim(instance, …)
+-- Purpose:    decides one LOCK request, whatever it asks for: leases for all of its members, a place in the
+--             queue, or neither. This is the rule; the set-based statements in pglockd.acquire_batch() are short
+--             cuts for parts of it.
+--             A claim is granted when no lease and no waiter is in its way; waiters that pglockd.hand_over()
+--             passes over do not count. What has ended is removed first, and the queue is served before the claim.
+-- Parameters: instance   the daemon that asks; null: SQL, which cannot wait
+--             resource, exclusive, tree   one element a member: one, or several to be granted all at once
+--             slots, weight   the one resource is a semaphore; null: it is not
+--             …          as one element of pglockd.acquire_batch()
+-- Returns:    status, number   see pglockd.acquire_batch(); of a grant the first member's token
+--                       n: the semaphore has another limit
+--             token     of a grant, one for each member
+--             grant_request, grant_resource, grant_token, wake, pending   as pglockd.acquire_batch()
+-- Tables:     lease, waiter (insert, delete), tombstone (insert), session (lock), clock, instance (read)
+create or replace function pglockd.acquire_claim(
+    p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
+    p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint, p_owner text, p_note text, p_identity text,
+    p_id text, p_session bigint, p_grace_ms bigint, p_bound boolean,
+    out o_status "char", out o_number bigint, out o_token bigint[],
+    out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
+language plpgsql
+as $$
+#variable_conflict use_variable
+declare
+    v_guarded constant boolean := pglockd.try_guards(p_resource, p_tree);
+    v_quiet boolean;
+    v_verdict "char";
+    v_stale_resource text[];
+    v_stale_token bigint[];
+    v_gone text[];
+begin
+    if not v_guarded and (p_id is not null or not p_wait) then
+        o_status := 'r';
+        return;
+    end if;
+    if p_session is not null and not pglockd.session_lives(p_session) then
+        o_status := case when exists (select from pglockd.session s
+                                       where s.session_id = p_session and s.ended_us is null)
+                         then 'r' else 'l' end;
+        return;
+    end if;
+    if p_id is not null then
+        select f.o_status, f.o_number, f.o_token into o_status, o_number, o_token
+          from pglockd.find_repeated(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_wait,
+                   p_conn, p_request, p_owner, p_identity, p_id, p_session) f;
+        if o_status is not null then
+            -- Who released it while its client was away has passed it over.
+            o_pending := case when o_status = 'w' then p_resource end;
+            return;
+        end if;
+    end if;
+
+    select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) < c.quiet_until_us into v_quiet
+      from pglockd.clock c where c.one;
+    if v_guarded and not v_quiet then
+        select l.o_verdict, l.o_stale_resource, l.o_stale_token into v_verdict, v_stale_resource, v_stale_token
+          from pglockd.in_the_way(p_resource, p_exclusive, p_tree, p_slots, p_weight, null, null, p_instance) l;
+        if v_stale_resource is not null then
+            -- Once: what has ended and is left then is locked by somebody, and holds.
+            v_gone := pglockd.expire(v_stale_resource, v_stale_token);
+            if v_gone is not null then
+                select h.o_request, h.o_resource, h.o_token, h.o_wake, h.o_pending
+                  into o_grant_request, o_grant_resource, o_grant_token, o_wake, o_pending
+                  from pglockd.hand_over(p_instance, v_gone) h;
+                select l.o_verdict into v_verdict
+                  from pglockd.in_the_way(p_resource, p_exclusive, p_tree, p_slots, p_weight, null, null, p_instance) l;
+            end if;
+        end if;
+    end if;
+
+    if v_verdict = 'f' then
+        o_status := 'g';
+        select array_agg(g.token order by array_position(p_resource, g.resource)) into o_token
+          from pglockd.grant_leases(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_conn,
+                   p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, true, null) g;
+        o_number := o_token[1];
+    elsif v_verdict = 'n' then
+        o_status := 'n';
+    elsif p_wait then
+        -- Also without the guards, so that newcomers line up behind it; marked then, since its ticket may lie
+        -- below a queue_floor.
+        o_status := 'w';
+        o_number := pglockd.queue_claim(null, v_guarded, p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight,
+                        p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound,
+                        null);
+        -- Who releases what lies beneath a tree does not hold the guard of the tree: it may miss this waiter
+        -- as long as it is not committed, so somebody looks again then.
+        if not v_guarded or true = any (p_tree) then
+            o_pending := o_pending || p_resource;
+        end if;
+    elsif v_quiet then
+        o_status := 'q';
+    else
+        o_status := 'b';
+    end if;
+end
+$$;
+comment on function pglockd.acquire_claim(integer, text[], boolean[], boolean[], integer, integer, bigint, boolean, bigint,
+    bigint, text, text, text, text, bigint, bigint, boolean) is
+    'Decides one LOCK request: leases for all of its members, a place in the queue, or neither.';

@@ -1,0 +1,18 @@
+-- pglockd.closed_until(expires_us, grace_ms, session)
+-- Purpose:    until when a lease that is not renewed keeps its resource closed: its end or that of its session, and
+--             its grace.
+-- Returns:    reading of the lease clock, in microseconds; no later than its grace
+--             for a lease of a session that was closed.
+-- Tables:     session (read)
+create or replace function pglockd.closed_until(p_expires_us bigint, p_grace_ms bigint, p_session bigint)
+returns bigint
+language sql stable
+as $$
+    select case when p_session is null then p_expires_us
+                else coalesce((select s.expires_us from pglockd.session s
+                                where s.session_id = p_session
+                                  and (s.ended_us is null or s.ended_reason = 'expired')), 0) end
+           + 1000 * coalesce(p_grace_ms, 0)
+$$;
+comment on function pglockd.closed_until(bigint, bigint, bigint) is
+    'Until when a lease that is not renewed keeps its resource closed, in microseconds of the lease clock.';

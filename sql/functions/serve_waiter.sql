@@ -1,0 +1,103 @@
+-- pglockd.serve_waiter(instance, resource, ticket)
+-- Purpose:    grants one waiter what it waits for, all of it or nothing, if its turn has come.
+-- Parameters: instance   as pglockd.hand_over()
+--             resource, ticket   one of its rows
+-- Returns:    verdict   g granted   b blocked, or nothing is
+--                       granted for now   p passed over: its daemon gives no sign of life, its row is locked, or
+--                       its session has ended   r it cannot be decided now: a guard is held elsewhere
+--             request, resource, token   as pglockd.hand_over(), of a grant to a waiter of this daemon
+--             wake      the other daemon that has a grant
+-- Tables:     waiter (delete, update), lease (insert), tombstone (insert), session (lock), instance, clock (read)
+create or replace function pglockd.serve_waiter(
+    p_instance integer, p_resource text, p_ticket bigint,
+    out o_verdict "char", out o_request bigint[], out o_resource text[], out o_token bigint[], out o_wake integer[])
+language plpgsql
+as $$
+#variable_conflict use_variable
+declare
+    v_resource text[];
+    v_exclusive boolean[];
+    v_tree boolean[];
+    v_now_us constant bigint := pglockd.lease_now();
+    v_look record;
+    v_gone text[];
+    w pglockd.waiter;
+begin
+    select x.* into w from pglockd.waiter x where x.resource = p_resource and x.ticket = p_ticket;
+    if w.ticket is null then
+        -- A row of a tree above the resource, or of a request that is gone.
+        select x.* into w from pglockd.waiter x
+         where x.ticket = p_ticket and x.scope = 'tree' and x.resource = any (pglockd.above(p_resource))
+         limit 1;
+    end if;
+    if w.members = 1 then
+        perform from pglockd.waiter q where q.resource = w.resource and q.ticket = w.ticket for update skip locked;
+        if found then
+            v_resource := array[w.resource];
+            v_exclusive := array[w.mode = 'exclusive'];
+            v_tree := array[w.scope = 'tree'];
+        end if;
+    else
+        select array_agg(x.resource order by x.resource), array_agg(x.mode = 'exclusive' order by x.resource),
+               array_agg(x.scope = 'tree' order by x.resource)
+          into v_resource, v_exclusive, v_tree
+          from (select q.resource, q.mode, q.scope from pglockd.waiter q
+                 where q.ticket = w.ticket and q.members > 1
+                   for update skip locked) x;
+    end if;
+    if w.ticket is null or coalesce(cardinality(v_resource), 0) < w.members then
+        o_verdict := 'p';
+        return;
+    elsif w.instance_id is distinct from p_instance
+          and not exists (select from pglockd.instance d
+                           where d.instance_id = w.instance_id and d.heartbeat_us >= v_now_us - 3000000) then
+        -- It may come back: releases must find it below the floors of those served before it.
+        update pglockd.waiter q set early_resource = q.resource
+         where q.resource = any (v_resource) and q.ticket = w.ticket and q.early_resource is null;
+        o_verdict := 'p';
+        return;
+    elsif exists (select from pglockd.clock c where c.one and v_now_us < c.quiet_until_us) then
+        -- When the quiet period is over the sweep finds who waits for what nobody holds.
+        o_verdict := 'b';
+        return;
+    elsif not pglockd.try_guards(v_resource, v_tree) then
+        o_verdict := 'r';
+        return;
+    elsif w.session_id is not null and not pglockd.session_lives(w.session_id) then
+        -- One that has ended takes its waiters out of the queue itself.
+        o_verdict := 'p';
+        return;
+    end if;
+
+    v_look := pglockd.in_the_way(v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ticket, w.upgrade_token, p_instance);
+    if v_look.o_stale_resource is not null then
+        v_gone := pglockd.expire(v_look.o_stale_resource, v_look.o_stale_token);
+        if v_gone is not null then
+            v_look := pglockd.in_the_way(v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ticket, w.upgrade_token,
+                          p_instance);
+        end if;
+    end if;
+    if v_look.o_verdict <> 'f' then
+        o_verdict := 'b';
+        return;
+    end if;
+    o_verdict := 'g';
+    delete from pglockd.waiter q where q.resource = any (v_resource) and q.ticket = w.ticket;
+    if w.upgrade_token is not null then
+        delete from pglockd.lease_shared l where l.resource = w.resource and l.token = w.upgrade_token;
+    end if;
+    select array_agg(g.resource), array_agg(g.token) into o_resource, o_token
+      from pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,
+               w.request_id, w.owner, w.note, w.identity, w.idempotency_key, w.session_id, w.grace_ms, w.bound,
+               w.instance_id is not distinct from p_instance, abs(w.ticket)) g;
+    if w.instance_id is not distinct from p_instance then
+        o_request := array_fill(w.request_id, array[cardinality(o_token)]);
+    else
+        o_wake := array[w.instance_id];
+        o_resource := null;
+        o_token := null;
+    end if;
+end
+$$;
+comment on function pglockd.serve_waiter(integer, text, bigint) is
+    'Grants one waiter what it waits for, all of it or nothing, if its turn has come.';
