@@ -16,6 +16,8 @@ libbase_a_SOURCES = \
 	src/base/metrics.h \
 	src/base/metrics_process.c \
 	src/base/metrics_process.h \
+	src/base/metrics_text.c \
+	src/base/metrics_text.h \
 	src/base/slab.c \
 	src/base/slab.h \
 	src/base/str.h \

@@ -1,12 +1,5 @@
 #include "base/metrics.h"
 
-#include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/codepoint.h"
-
 /* --- the table, laid out by the compiler --- */
 
 enum {
@@ -74,6 +67,7 @@ static struct {
     const char *const *names;
     size_t count;
 } label_names[LABEL_COUNT];
+static unsigned names_version;
 
 static bool shared_shown[METRIC_COUNT];
 
@@ -88,6 +82,7 @@ void metrics_label_names(enum metric_label label, const char *const *names, size
     assert(label != LABEL_NONE && count <= label_capacities[label]);
     label_names[label].names = names;
     label_names[label].count = count;
+    names_version++;
 }
 
 /* --- counting --- */
@@ -188,143 +183,20 @@ int64_t metric_observations(enum metric m, unsigned l0, int64_t *sum)
     return series_count(info, series);
 }
 
-void metrics_on_scrape(void (*fn)(void *arg), void *arg)
+const int64_t *metric_bounds(const struct metric_info *info, size_t *count)
 {
-    assert(hook_count < METRICS_HOOKS_MAX);
-    hooks[hook_count].fn = fn;
-    hooks[hook_count].arg = arg;
-    hook_count++;
+    *count = bucket_bounds[info->buckets].count;
+    return bucket_bounds[info->buckets].upper;
 }
 
-void metrics_off_scrape(void (*fn)(void *arg), void *arg)
+bool metric_is_shown(enum metric m)
 {
-    for (size_t i = 0; i < hook_count; i++) {
-        if (hooks[i].fn == fn && hooks[i].arg == arg) {
-            hooks[i] = hooks[--hook_count];
-            return;
-        }
-    }
+    return metric_table[m].kind != METRIC_SHARED || shared_shown[m];
 }
 
-/* --- Prometheus text format 0.0.4 --- */
-
-/*
- * Text as the format asks: backslash and line feed are escaped, in a label's value the quote too.
- * Bytes that are not UTF-8 become U+FFFD, since one of them would lose the whole scrape.
- */
-static void put_escaped(struct buf *out, const char *text, bool in_quotes)
+int64_t metric_series_count(const struct metric_series *s)
 {
-    struct str s = str_of(text);
-
-    while (s.n > 0) {
-        uint32_t cp;
-        size_t n = codepoint_decode(s.p, s.n, &cp);
-
-        if (n == 0)
-            buf_puts(out, "\xef\xbf\xbd");
-        else if (*s.p == '\n')
-            buf_puts(out, "\\n");
-        else if (*s.p == '\\')
-            buf_puts(out, "\\\\");
-        else if (*s.p == '"' && in_quotes)
-            buf_puts(out, "\\\"");
-        else
-            buf_put(out, s.p, n);
-        n += n == 0;
-        s.p += n;
-        s.n -= n;
-    }
-}
-
-/* Exact: microseconds as seconds with as many decimals as it takes. */
-static void put_value(struct buf *out, enum metric_unit unit, int64_t v)
-{
-    char text[32];
-    int n;
-
-    if (unit != UNIT_SECONDS) {
-        buf_put_int(out, v);
-        return;
-    }
-    n = snprintf(text, sizeof(text), "%s%" PRId64 ".%06d", v < 0 ? "-" : "",
-                 v < 0 ? -(v / 1000000) : v / 1000000, abs((int)(v % 1000000)));
-    while (text[n - 1] == '0')
-        n--;
-    if (text[n - 1] == '.')
-        n--;
-    buf_put(out, text, (size_t)n);
-}
-
-/* One series: its metric, its cells, and its labels as they stand between the braces. */
-struct series {
-    const struct metric_info *info;
-    const int64_t *cells;
-    struct str labels;
-};
-
-/* name_suffix{labels and extra}, up to the space before the value */
-static void put_sample_head(struct buf *out, const struct series *s, const char *suffix)
-{
-    buf_puts(out, s->info->name);
-    buf_puts(out, suffix);
-    if (s->labels.n > 0) {
-        buf_putc(out, '{');
-        buf_put(out, s->labels.p, s->labels.n);
-        buf_putc(out, '}');
-    }
-    buf_putc(out, ' ');
-}
-
-static void put_bucket(struct buf *out, const struct series *s, size_t bucket, int64_t cumulative)
-{
-    const struct bounds *b = &bucket_bounds[s->info->buckets];
-
-    buf_puts(out, s->info->name);
-    buf_puts(out, "_bucket{");
-    buf_put(out, s->labels.p, s->labels.n);
-    buf_puts(out, s->labels.n > 0 ? ",le=\"" : "le=\"");
-    if (bucket < b->count)
-        put_value(out, s->info->unit, b->upper[bucket]);
-    else
-        buf_puts(out, "+Inf");
-    buf_puts(out, "\"} ");
-    buf_put_int(out, cumulative);
-    buf_putc(out, '\n');
-}
-
-static void put_histogram(struct buf *out, const struct series *s)
-{
-    size_t buckets = s->info->width - 1;
-    int64_t cumulative = 0;
-
-    for (size_t i = 0; i < buckets; i++) {
-        cumulative += s->cells[i];
-        put_bucket(out, s, i, cumulative);
-    }
-    put_sample_head(out, s, "_sum");
-    put_value(out, s->info->unit, s->cells[buckets]);
-    buf_putc(out, '\n');
-    put_sample_head(out, s, "_count");
-    buf_put_int(out, cumulative);
-    buf_putc(out, '\n');
-}
-
-static void put_series(struct buf *out, const struct series *s)
-{
-    if (s->info->kind == METRIC_HISTOGRAM) {
-        if (s->labels.n == 0 || series_count(s->info, s->cells) > 0)
-            put_histogram(out, s);
-        return;
-    }
-    put_sample_head(out, s, "");
-    put_value(out, s->info->unit, s->cells[0]);
-    buf_putc(out, '\n');
-}
-
-/* The number of names of a dimension; that without a label has one, which is not shown. */
-static size_t names_in(enum metric_label label)
-{
-    return label == LABEL_NONE ? 1 : label_names[label].count;
+    return series_count(s->info, s->cells);
 }
 
 /* The bytes of a list parted by commas up to the next one; moves on behind it. */
@@ -336,8 +208,8 @@ static struct str next_part(const char **list)
     return part;
 }
 
-/* Appends key="name" to labels, for each part of both; false when that name is not to be shown. */
-static bool put_label(struct buf *labels, enum metric_label label, size_t index)
+/* Adds key and name, for each part of both; false when that name is not to be shown. */
+static bool add_pairs(struct metric_series *s, enum metric_label label, size_t index)
 {
     const char *keys = label_keys[label];
     const char *name;
@@ -349,67 +221,59 @@ static bool put_label(struct buf *labels, enum metric_label label, size_t index)
         return false;
     bool parts = strchr(keys, ',') != NULL;
     while (*keys != '\0') {
-        struct str key = next_part(&keys);
-        if (labels->len > 0)
-            buf_putc(labels, ',');
-        buf_put(labels, key.p, key.n);
-        buf_puts(labels, "=\"");
-        if (parts) {
-            struct str part = next_part(&name);
-            buf_put(labels, part.p, part.n);
-        } else {
-            put_escaped(labels, name, true);
-        }
-        buf_putc(labels, '"');
+        assert(s->npairs < METRIC_PAIRS_MAX);
+        struct metric_pair *pair = &s->pairs[s->npairs++];
+        pair->key = next_part(&keys);
+        pair->name = parts ? next_part(&name) : str_of(name);
     }
     return true;
 }
 
-static void put_head(struct buf *out, const struct metric_info *info)
+/* The number of names of a dimension; that without a label has one, which is not shown. */
+static size_t names_in(enum metric_label label)
 {
-    static const char *const types[] = {
-        [METRIC_COUNTER] = "counter",
-        [METRIC_GAUGE] = "gauge",
-        [METRIC_SHARED] = "gauge",
-        [METRIC_HISTOGRAM] = "histogram",
-    };
-
-    buf_puts(out, "# HELP ");
-    buf_puts(out, info->name);
-    buf_putc(out, ' ');
-    put_escaped(out, info->help, false);
-    buf_puts(out, "\n# TYPE ");
-    buf_puts(out, info->name);
-    buf_putc(out, ' ');
-    buf_puts(out, types[info->kind]);
-    buf_putc(out, '\n');
+    return label == LABEL_NONE ? 1 : label_names[label].count;
 }
 
-/* labels is scratch space that the caller owns. */
-static void put_metric(struct buf *out, enum metric m, struct buf *labels)
+void metrics_each(enum metric m, void (*fn)(void *arg, const struct metric_series *s), void *arg)
 {
     const struct metric_info *info = &metric_table[m];
 
-    if (info->kind == METRIC_SHARED && !shared_shown[m])
-        return;
-    put_head(out, info);
     for (size_t i = 0; i < names_in(info->labels[0]); i++) {
         for (size_t k = 0; k < names_in(info->labels[1]); k++) {
-            buf_clear(labels);
-            if (put_label(labels, info->labels[0], i) && put_label(labels, info->labels[1], k))
-                put_series(out, &(struct series){info, metric_cell(m, (unsigned)i, (unsigned)k),
-                                                 buf_str(labels)});
+            struct metric_series s = {.info = info,
+                                      .cells = metric_cell(m, (unsigned)i, (unsigned)k)};
+            if (add_pairs(&s, info->labels[0], i) && add_pairs(&s, info->labels[1], k))
+                fn(arg, &s);
         }
     }
 }
 
-void metrics_render_prometheus(struct buf *out)
+unsigned metrics_names_version(void)
 {
-    struct buf labels = {0};
+    return names_version;
+}
 
+void metrics_on_refresh(void (*fn)(void *arg), void *arg)
+{
+    assert(hook_count < METRICS_HOOKS_MAX);
+    hooks[hook_count].fn = fn;
+    hooks[hook_count].arg = arg;
+    hook_count++;
+}
+
+void metrics_off_refresh(void (*fn)(void *arg), void *arg)
+{
+    for (size_t i = 0; i < hook_count; i++) {
+        if (hooks[i].fn == fn && hooks[i].arg == arg) {
+            hooks[i] = hooks[--hook_count];
+            return;
+        }
+    }
+}
+
+void metrics_refresh(void)
+{
     for (size_t i = 0; i < hook_count; i++)
         hooks[i].fn(hooks[i].arg);
-    for (int m = 0; m < METRIC_COUNT; m++)
-        put_metric(out, (enum metric)m, &labels);
-    buf_free(&labels);
 }

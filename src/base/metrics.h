@@ -13,10 +13,11 @@
  */
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
+#include "base/str.h"
 
 /* --- what is declared --- */
 
@@ -117,20 +118,49 @@ int64_t metric_total(enum metric m);
 /* The number of observations of one series of a histogram and, in *sum, their sum. */
 int64_t metric_observations(enum metric m, unsigned l0, int64_t *sum);
 
-/*
- * Has fn(arg) called at the start of each rendering, to refresh gauges that are not kept up to date
- * as things happen. It must not block. There are at most METRICS_HOOKS_MAX hooks at a time.
- */
-enum { METRICS_HOOKS_MAX = 16 };
-void metrics_on_scrape(void (*fn)(void *arg), void *arg);
-/* Undoes metrics_on_scrape with the same arguments; not to be called from a hook. */
-void metrics_off_scrape(void (*fn)(void *arg), void *arg);
+/* Upper bounds of a histogram's buckets in ascending order, without +Inf. */
+const int64_t *metric_bounds(const struct metric_info *info, size_t *count);
+
+/* False only for a SHARED gauge that is out of sight. */
+bool metric_is_shown(enum metric m);
+
+/* One label of a series. */
+struct metric_pair {
+    struct str key;
+    struct str name;
+};
+
+enum { METRIC_PAIRS_MAX = 4 };
+
+/* A series that has names for all its labels: where its metric's values are shown. */
+struct metric_series {
+    const struct metric_info *info;
+    const int64_t *cells; /* info->width of them; a histogram's buckets are not cumulative */
+    size_t npairs;
+    struct metric_pair pairs[METRIC_PAIRS_MAX];
+};
+
+/* The number of observations of a histogram's series. */
+int64_t metric_series_count(const struct metric_series *s);
 
 /*
- * Appends everything in Prometheus' text format 0.0.4, a whole number of lines. Every series is
- * there from the start, at 0, so that rate() sees the first event; only a labelled histogram's
- * series comes with its first observation, since an empty one is thirty lines that say nothing.
+ * Calls fn for each series of a metric in the order of its names, those of the first label
+ * outermost. All that shows metrics goes by this and by the order of the table.
  */
-void metrics_render_prometheus(struct buf *out);
+void metrics_each(enum metric m, void (*fn)(void *arg, const struct metric_series *s), void *arg);
+
+/* Changes whenever metrics_each() may find other series than before. */
+unsigned metrics_names_version(void);
+
+/*
+ * Has fn(arg) called by metrics_refresh(), to bring gauges up to date that are not kept so as
+ * things happen. It must not block. There are at most METRICS_HOOKS_MAX hooks at a time.
+ */
+enum { METRICS_HOOKS_MAX = 16 };
+void metrics_on_refresh(void (*fn)(void *arg), void *arg);
+/* Undoes metrics_on_refresh with the same arguments; not to be called from a hook. */
+void metrics_off_refresh(void (*fn)(void *arg), void *arg);
+/* To be called before the values are shown to anybody. */
+void metrics_refresh(void);
 
 #endif

@@ -32,14 +32,16 @@ static void read_proc(const char *path, char *text, size_t size)
         close(fd);
 }
 
-static int64_t rss_bytes(void)
+/* Sizes as /proc/self/statm begins with them, in pages: all, and what is resident of it. */
+static void set_memory(void)
 {
     char text[128];
-    const char *second;
+    char *end;
+    int64_t page = sysconf(_SC_PAGESIZE);
 
     read_proc("/proc/self/statm", text, sizeof(text));
-    second = strchr(text, ' ');
-    return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
+    metric_set(M_PROCESS_VSIZE, strtoll(text, &end, 10) * page);
+    metric_set(M_PROCESS_RSS, strtoll(end, NULL, 10) * page);
 }
 
 /* One more than the highest descriptor that this process has ever had. */
@@ -95,7 +97,7 @@ static void refresh(void *arg)
 
     (void)arg;
     metric_set(M_PROCESS_CPU, cpu_us());
-    metric_set(M_PROCESS_RSS, rss_bytes());
+    set_memory();
     metric_set(M_PROCESS_FDS, open_fds());
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         metric_set(M_PROCESS_MAX_FDS, (int64_t)limit.rlim_cur);
@@ -109,5 +111,5 @@ void metrics_process_start(const char *version)
     metrics_label_names(LABEL_VERSION, versions, 1);
     metric_set1(M_BUILD_INFO, 0, 1);
     metric_set(M_PROCESS_START, clock_wall_us());
-    metrics_on_scrape(refresh, NULL);
+    metrics_on_refresh(refresh, NULL);
 }

@@ -5,8 +5,8 @@
 
 /*
  * Fills process_* and build_info. To be called first thing in main: the time of the call is taken
- * as the start of the process. version must stay. The values are read again at each scrape, at a
- * cost that does not grow noticeably with the number of open descriptors.
+ * as the start of the process. version must stay. The values are read again by metrics_refresh(),
+ * at a cost that does not grow noticeably with the number of open descriptors.
  */
 void metrics_process_start(const char *version);
 

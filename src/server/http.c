@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/metrics_text.h"
 #include "base/xalloc.h"
 
 /* Every status that we answer with, once: its number and its name as a label. */
@@ -68,17 +69,31 @@ struct client {
 
 /* --- pages --- */
 
+/* Of two pages with one path, the first is for whose Accept header asks for it. */
 struct page {
     const char *path;
     const char *type;
     enum code (*fill)(struct http *http, struct buf *body);
+    bool (*accepted)(const char *accept); /* NULL: always */
 };
 
 static enum code fill_metrics(struct http *http, struct buf *body)
 {
     (void)http;
-    metrics_render_prometheus(body);
+    metrics_put_text(body, METRICS_PROMETHEUS);
     return CODE_200;
+}
+
+static enum code fill_openmetrics(struct http *http, struct buf *body)
+{
+    (void)http;
+    metrics_put_text(body, METRICS_OPENMETRICS);
+    return CODE_200;
+}
+
+static bool accepts_openmetrics(const char *accept)
+{
+    return metrics_accepted(accept) == METRICS_OPENMETRICS;
 }
 
 static enum code fill_healthz(struct http *http, struct buf *body)
@@ -105,15 +120,19 @@ static enum code fill_readyz(struct http *http, struct buf *body)
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 
 static const struct page pages[] = {
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", fill_metrics},
-    {"/healthz", TEXT_PLAIN, fill_healthz},
-    {"/readyz", TEXT_PLAIN, fill_readyz},
+    {"/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8", fill_openmetrics,
+     accepts_openmetrics},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", fill_metrics, NULL},
+    {"/healthz", TEXT_PLAIN, fill_healthz, NULL},
+    {"/readyz", TEXT_PLAIN, fill_readyz, NULL},
 };
 
-static const struct page *page_find(const char *path)
+static const struct page *page_find(struct MHD_Connection *c, const char *path)
 {
+    const char *accept = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
+
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
-        if (strcmp(pages[i].path, path) == 0)
+        if (strcmp(pages[i].path, path) == 0 && (!pages[i].accepted || pages[i].accepted(accept)))
             return &pages[i];
     }
     return NULL;
@@ -134,6 +153,7 @@ static struct MHD_Response *response_of(struct buf *body, const char *type)
     *body = (struct buf){0};
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     return r;
 }
@@ -275,7 +295,7 @@ static enum code check_host(const struct http *http, struct MHD_Connection *c, c
 static enum MHD_Result answer(struct http *http, struct MHD_Connection *c, const char *path,
                               const char *method, const char *version)
 {
-    const struct page *page = page_find(path);
+    const struct page *page = page_find(c, path);
     struct buf text = {0};
     enum code code = check_host(http, c, version, &text);
 
@@ -337,12 +357,14 @@ static void client_open(struct http *http, struct MHD_Connection *c, void **cont
     client->deadline.data = client;
     ev_timer_again(http->loop, &client->deadline);
     list_append(&http->clients, &client->link);
+    metric_add(M_HTTP_CONNECTIONS, 1);
     *context = client;
 }
 
 static void client_close(struct http *http, struct client *client)
 {
     list_remove(&client->link);
+    metric_add(M_HTTP_CONNECTIONS, -1);
     ev_timer_stop(http->loop, &client->deadline);
     free(client);
     http->client_closed = true;

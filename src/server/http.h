@@ -2,9 +2,10 @@
 #define PGLOCKD_SERVER_HTTP_H
 
 /*
- * The HTTP side: GET and HEAD of /metrics, /healthz and /readyz. libmicrohttpd parses and writes;
- * its epoll descriptor is a watcher of our loop, so there are no threads and nothing blocks. All
- * answers come from memory, whatever PostgreSQL does.
+ * The HTTP side: GET and HEAD of /metrics (Prometheus' text or OpenMetrics, as Accept says),
+ * /healthz and /readyz. libmicrohttpd parses and writes; its epoll descriptor is a watcher of our
+ * loop, so there are no threads and nothing blocks. All answers come from memory, whatever
+ * PostgreSQL does.
  *
  * Host is checked, so that a web page cannot read them through a name of its own that it points
  * here: IP literals and localhost pass, other names only when they are among hosts.

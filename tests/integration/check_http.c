@@ -218,6 +218,48 @@ START_TEST(metrics)
 }
 END_TEST
 
+START_TEST(metrics_as_accept_asks)
+{
+    static const char end[] = "\n# EOF\n";
+    char *reply =
+        exchange("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n" CLOSE);
+    const char *body = body_of(reply);
+
+    ck_assert_int_eq(status_of(reply), 200);
+    ck_assert_ptr_nonnull(strstr(reply, "\r\nContent-Type: application/openmetrics-text; "
+                                        "version=1.0.0; charset=utf-8\r\n"));
+    ck_assert_ptr_nonnull(strstr(reply, "\r\nVary: Accept\r\n"));
+    ck_assert_ptr_nonnull(strstr(body, "\n# TYPE pglockd_received_bytes counter\n"));
+    ck_assert_str_eq(body + strlen(body) - strlen(end), end);
+    free(reply);
+    /* In one turn of the loop, too, each gets its own. */
+    reply = exchange("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                     "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+                     "Accept: application/openmetrics-text\r\n\r\n"
+                     "GET /metrics HTTP/1.1\r\n" CLOSE);
+    body = strstr(reply, "version=0.0.4");
+    ck_assert_ptr_nonnull(body);
+    body = strstr(body, "version=1.0.0");
+    ck_assert_ptr_nonnull(body);
+    ck_assert_ptr_nonnull(strstr(body, "version=0.0.4"));
+    free(reply);
+}
+END_TEST
+
+START_TEST(connections_are_counted)
+{
+    int fd = connect_client();
+
+    expect_alive();
+    ck_assert_int_eq(metric_total(M_HTTP_CONNECTIONS), 1);
+    close(fd);
+    expect_alive();
+    for (int i = 0; i < 1000 && metric_total(M_HTTP_CONNECTIONS) > 0; i++)
+        turn();
+    ck_assert_int_eq(metric_total(M_HTTP_CONNECTIONS), 0);
+}
+END_TEST
+
 START_TEST(readyz)
 {
     expect_reply(get("/readyz"), 200, "ready, granting\n");
@@ -801,6 +843,8 @@ static Suite *http_suite(void)
     tcase_add_checked_fixture(tc, start, stop);
     tcase_add_test(tc, healthz);
     tcase_add_test(tc, metrics);
+    tcase_add_test(tc, metrics_as_accept_asks);
+    tcase_add_test(tc, connections_are_counted);
     tcase_add_test(tc, readyz);
     tcase_add_loop_test(tc, unknown_path, 0, COUNT(unknown_paths));
     tcase_add_loop_test(tc, other_method, 0, COUNT(other_methods));

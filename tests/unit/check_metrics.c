@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/metrics_process.h"
+#include "base/metrics_text.h"
 
 #include "unit.h"
 
@@ -30,7 +31,7 @@ static char *render(void)
     struct buf out = {0};
     char *text;
 
-    metrics_render_prometheus(&out);
+    metrics_put_text(&out, METRICS_PROMETHEUS);
     text = strdup(buf_cstr(&out));
     ck_assert_uint_eq(strlen(text), out.len);
     buf_free(&out);
@@ -168,8 +169,7 @@ START_TEST(shared_gauges_are_absent_until_set)
     expect_family("pglockd_locks_held", "");
     metric_set(M_LOCKS_HELD, 0);
     expect_family("pglockd_locks_held",
-                  "# HELP pglockd_locks_held Leases held in the whole service; shown by the "
-                  "janitor's daemon only\n"
+                  "# HELP pglockd_locks_held Leases held in the whole service\n"
                   "# TYPE pglockd_locks_held gauge\n"
                   "pglockd_locks_held 0\n");
     expect_family("pglockd_waiters", "");
@@ -192,19 +192,19 @@ START_TEST(histogram_of_sizes)
     metric_observe(M_BATCH_REQUESTS, 4097);
     expect_family("pglockd_batch_requests", "# HELP pglockd_batch_requests Requests in one batch\n"
                                             "# TYPE pglockd_batch_requests histogram\n"
-                                            "pglockd_batch_requests_bucket{le=\"1\"} 2\n"
-                                            "pglockd_batch_requests_bucket{le=\"2\"} 3\n"
-                                            "pglockd_batch_requests_bucket{le=\"4\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"8\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"16\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"32\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"64\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"128\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"256\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"512\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"1024\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"2048\"} 4\n"
-                                            "pglockd_batch_requests_bucket{le=\"4096\"} 5\n"
+                                            "pglockd_batch_requests_bucket{le=\"1.0\"} 2\n"
+                                            "pglockd_batch_requests_bucket{le=\"2.0\"} 3\n"
+                                            "pglockd_batch_requests_bucket{le=\"4.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"8.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"16.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"32.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"64.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"128.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"256.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"512.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"1024.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"2048.0\"} 4\n"
+                                            "pglockd_batch_requests_bucket{le=\"4096.0\"} 5\n"
                                             "pglockd_batch_requests_bucket{le=\"+Inf\"} 6\n"
                                             "pglockd_batch_requests_sum 8199\n"
                                             "pglockd_batch_requests_count 6\n");
@@ -226,10 +226,10 @@ START_TEST(histogram_of_seconds)
     text = family("pglockd_lock_wait_seconds");
     expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"0.0001\"} 2");
     expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"0.00025\"} 3");
-    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"1\"} 3");
+    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"1.0\"} 3");
     expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"2.5\"} 4");
-    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"259200\"} 4");
-    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"604800\"} 5");
+    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"259200.0\"} 4");
+    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"604800.0\"} 5");
     expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"+Inf\"} 6");
     expect_line(text, "pglockd_lock_wait_seconds_sum 1209601.500202");
     expect_line(text, "pglockd_lock_wait_seconds_count 6");
@@ -285,14 +285,14 @@ START_TEST(hooks_run_before_each_rendering)
     int others = 10;
     char *text;
 
-    metrics_on_scrape(count_call, &others);
-    metrics_on_scrape(count_call, &calls);
+    metrics_on_refresh(count_call, &others);
+    metrics_on_refresh(count_call, &calls);
     text = render();
     expect_line(text, "pglockd_janitor_leader 1");
     free(text);
-    metrics_off_scrape(count_call, &others);
+    metrics_off_refresh(count_call, &others);
     free(render());
-    metrics_off_scrape(count_call, &calls);
+    metrics_off_refresh(count_call, &calls);
     free(render());
     ck_assert_int_eq(calls, 2);
     ck_assert_int_eq(others, 11);
@@ -374,6 +374,165 @@ static bool ends_with(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
+/* --- OpenMetrics --- */
+
+static char *render_open(void)
+{
+    struct buf out = {0};
+    char *text;
+
+    metrics_put_text(&out, METRICS_OPENMETRICS);
+    text = strdup(buf_cstr(&out));
+    buf_free(&out);
+    return text;
+}
+
+START_TEST(openmetrics)
+{
+    static const char end[] = "\n# EOF\n";
+    char *text;
+
+    register_names();
+    metric_add2(M_REQUESTS, VERB_LOCK, 1, 3);
+    metric_set(M_PROCESS_CPU, 1500000);
+    metric_observe_us(M_LOCK_WAIT, 2000000);
+    text = render_open();
+    expect_line(text, "# TYPE pglockd_requests counter");
+    expect_line(text, "pglockd_requests_total{verb=\"LOCK\",status=\"BUSY\"} 3");
+    expect_line(text, "# TYPE process_cpu_seconds counter");
+    expect_line(text, "# UNIT process_cpu_seconds seconds");
+    expect_line(text, "process_cpu_seconds_total 1.5");
+    expect_line(text, "# UNIT pglockd_sent_bytes bytes");
+    expect_line(text, "# UNIT pglockd_lock_wait_seconds seconds");
+    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"2.5\"} 1");
+    expect_line(text, "pglockd_lock_wait_seconds_bucket{le=\"1.0\"} 0");
+    expect_line(text, "# TYPE pglockd_connections gauge");
+    ck_assert_ptr_null(strstr(text, "_total counter"));
+    ck_assert_str_eq(text + strlen(text) - strlen(end), end);
+    free(text);
+}
+END_TEST
+
+/* Whatever format a scraper speaks, its series are the same. */
+START_TEST(both_formats_have_the_same_samples)
+{
+    char *plain, *open;
+    char *save_plain, *save_open;
+    char *a, *b;
+    int samples = 0;
+
+    register_names();
+    for (int m = 0; m < METRIC_COUNT; m++) {
+        if (metric_table[m].kind == METRIC_SHARED)
+            metric_set((enum metric)m, 7);
+        if (metric_table[m].kind == METRIC_HISTOGRAM)
+            metric_cell((enum metric)m, 0, 0)[1] = 5;
+    }
+    plain = render();
+    open = render_open();
+    a = strtok_r(plain, "\n", &save_plain);
+    b = strtok_r(open, "\n", &save_open);
+    while (a || b) {
+        while (a && *a == '#')
+            a = strtok_r(NULL, "\n", &save_plain);
+        while (b && *b == '#')
+            b = strtok_r(NULL, "\n", &save_open);
+        if (!a && !b)
+            break;
+        ck_assert_ptr_nonnull(a);
+        ck_assert_ptr_nonnull(b);
+        ck_assert_str_eq(a, b);
+        samples++;
+        a = strtok_r(NULL, "\n", &save_plain);
+        b = strtok_r(NULL, "\n", &save_open);
+    }
+    ck_assert_int_gt(samples, 100);
+    free(plain);
+    free(open);
+}
+END_TEST
+
+static const struct {
+    const char *accept;
+    enum metrics_format format;
+} accepts[] = {
+    {NULL, METRICS_PROMETHEUS},
+    {"", METRICS_PROMETHEUS},
+    {"*/*", METRICS_PROMETHEUS},
+    {"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", METRICS_PROMETHEUS},
+    {"text/plain", METRICS_PROMETHEUS},
+    {"application/openmetrics-text", METRICS_OPENMETRICS},
+    {"Application/OpenMetrics-Text ; Version=1.0.0 ; charset=utf-8", METRICS_OPENMETRICS},
+    /* Prometheus 2.42 */
+    {"application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+     METRICS_OPENMETRICS},
+    {"text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.95",
+     METRICS_OPENMETRICS},
+    {"text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.95",
+     METRICS_PROMETHEUS},
+    {"application/openmetrics-text;version=0.0.1", METRICS_PROMETHEUS},
+    {"application/openmetrics-text;version=2.0.0,text/plain;q=0.1", METRICS_PROMETHEUS},
+    {"application/openmetrics-text;q=0", METRICS_PROMETHEUS},
+    {"application/openmetrics-text;q=0.000", METRICS_PROMETHEUS},
+    {"application/openmetrics-text;q=0.001", METRICS_OPENMETRICS},
+    {"application/openmetrics-text;q=9", METRICS_PROMETHEUS},
+    {"application/openmetrics-text;q=", METRICS_PROMETHEUS},
+    {"application/openmetrics-text;q=x", METRICS_PROMETHEUS},
+    {"application/openmetrics-textual", METRICS_PROMETHEUS},
+    {",;,=;;q=1,application/openmetrics-text", METRICS_OPENMETRICS},
+};
+
+START_TEST(accept_header)
+{
+    ck_assert_msg(metrics_accepted(accepts[_i].accept) == accepts[_i].format, "%s",
+                  accepts[_i].accept);
+}
+END_TEST
+
+/* --- series --- */
+
+struct seen {
+    int series;
+    char text[1024];
+};
+
+static void see(void *arg, const struct metric_series *s)
+{
+    struct seen *seen = arg;
+    size_t n = strlen(seen->text);
+
+    seen->series++;
+    for (size_t i = 0; i < s->npairs; i++) {
+        snprintf(seen->text + n, sizeof(seen->text) - n, "%.*s=%.*s ", (int)s->pairs[i].key.n,
+                 s->pairs[i].key.p, (int)s->pairs[i].name.n, s->pairs[i].name.p);
+        n = strlen(seen->text);
+    }
+    snprintf(seen->text + n, sizeof(seen->text) - n, "%d\n", (int)s->cells[0]);
+}
+
+/* A dimension of several keys has as many labels. */
+START_TEST(series_have_names_for_all_their_labels)
+{
+    static const char *const ends[] = {"allowed,local", NULL, "denied,database"};
+    static const char *const policies[] = {"p"};
+    struct seen seen = {0};
+    unsigned before = metrics_names_version();
+
+    metrics_each(M_RATE_DECISIONS, see, &seen);
+    ck_assert_int_eq(seen.series, 0);
+    metrics_label_names(LABEL_RATE_END, ends, 3);
+    metrics_label_names(LABEL_POLICY, policies, 1);
+    ck_assert_uint_ne(metrics_names_version(), before);
+    metric_add2(M_RATE_DECISIONS, 0, 2, 9);
+    metric_add2(M_RATE_DECISIONS, 0, 1, 5);
+    metrics_each(M_RATE_DECISIONS, see, &seen);
+    ck_assert_str_eq(seen.text, "policy=p result=allowed source=local 0\n"
+                                "policy=p result=denied source=database 9\n");
+    ck_assert_int_eq(seen.series, 2);
+}
+END_TEST
+
 /* What promtool asks of names and helps, for every row of the table. */
 START_TEST(every_declaration_is_sound)
 {
@@ -388,6 +547,12 @@ START_TEST(every_declaration_is_sound)
     ck_assert_msg(!!strstr(info->name, "_bytes") == (info->unit == UNIT_BYTES), "%s", info->name);
     ck_assert_msg((info->buckets != BUCKETS_NONE) == (info->kind == METRIC_HISTOGRAM), "%s",
                   info->name);
+    /* OpenMetrics wants the unit last in the name of the family. */
+    if (info->unit != UNIT_NONE)
+        ck_assert_msg(ends_with(info->name, info->unit == UNIT_SECONDS ? "_seconds" : "_bytes") ||
+                          ends_with(info->name,
+                                    info->unit == UNIT_SECONDS ? "_seconds_total" : "_bytes_total"),
+                      "%s", info->name);
     ck_assert_msg(info->labels[0] != LABEL_NONE || info->labels[1] == LABEL_NONE, "%s", info->name);
     for (int other = 0; other < _i; other++)
         ck_assert_str_ne(metric_table[other].name, info->name);
@@ -448,6 +613,10 @@ int main(void)
     tcase_add_test(tc, hooks_run_before_each_rendering);
     tcase_add_test(tc, process_metrics);
     tcase_add_test(tc, fds_by_poll);
+    tcase_add_test(tc, openmetrics);
+    tcase_add_test(tc, both_formats_have_the_same_samples);
+    tcase_add_loop_test(tc, accept_header, 0, (int)COUNT(accepts));
+    tcase_add_test(tc, series_have_names_for_all_their_labels);
     tcase_add_loop_test(tc, every_declaration_is_sound, 0, METRIC_COUNT);
     tcase_add_loop_test(tc, bucket_bounds_ascend, 0, METRIC_COUNT);
     tcase_add_test_raise_signal(tc, an_index_beyond_the_capacity_aborts, SIGABRT);
