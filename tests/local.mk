@@ -30,6 +30,7 @@ unit_tests = \
     tests/unit/check_line \
     tests/unit/check_log \
     tests/unit/check_metrics \
+    tests/unit/check_metrics_doc \
     tests/unit/check_rate \
     tests/unit/check_resource \
     tests/unit/check_settings \
@@ -129,6 +130,7 @@ EXTRA_DIST += \
     tests/integration/test_faults.py \
     tests/integration/test_isolation.py \
     tests/integration/test_lost_replies.py \
+    tests/integration/test_metrics.py \
     tests/integration/test_property.py \
     tests/integration/test_protocol.py \
     tests/integration/test_queue_order.py \

@@ -34,6 +34,13 @@ void conn_mark_dirty(struct conn *c)
 
 /* --- life --- */
 
+/* What the system did not take, which is what the client has not read. */
+static void count_unsent(struct conn *c, size_t unsent)
+{
+    metric_add(M_OUTPUT, (int64_t)unsent - (int64_t)c->unsent);
+    c->unsent = unsent;
+}
+
 void conn_accept(struct server *s, int fd)
 {
     struct conn *c = xcalloc(1, sizeof(*c));
@@ -73,6 +80,7 @@ void conn_close(struct conn *c, enum close_reason reason)
     s->connections--;
     metric_add(M_CONNECTIONS, -1);
     metric_add1(M_CONNECTIONS_CLOSED, reason, 1);
+    count_unsent(c, 0);
     log_debug("client_closed", "conn=%" PRIu64 " reason=%s", c->id, closes[reason].code);
     while (!list_empty(&c->requests))
         request_orphan(list_first(&c->requests, struct request, at));
@@ -152,7 +160,9 @@ static bool send_some(struct conn *c)
         buf_clear(&c->out);
         c->sent = 0;
         buf_trim(&c->out, BUFFER_KEEP);
-    } else if (c->out.len - c->sent > c->server->o.settings->max_output) {
+    }
+    count_unsent(c, c->out.len - c->sent);
+    if (c->unsent > c->server->o.settings->max_output) {
         conn_close(c, CLOSE_SLOW_READER);
         return false;
     }

@@ -1,5 +1,6 @@
 #include "service/events.h"
 
+#include "base/metrics.h"
 #include "server/internal.h"
 
 /*
@@ -8,13 +9,24 @@
  * connection, and never take more memory than its output may.
  */
 
+/* What an event line is called, by the kind of news; a gap stands for those left out. */
+enum { GAP = NEWS_LOST + 1, NAMES };
+
+static const char *const names[NAMES] = {
+    [NEWS_WANTED] = "wanted", [NEWS_EXPIRING] = "expiring", [NEWS_LOST] = "lost", [GAP] = "gap"};
+
+void events_register_metrics(void)
+{
+    metrics_label_names(LABEL_EVENT, names, NAMES);
+}
+
 static bool has_room(const struct conn *c)
 {
     return !c->gap && c->out.len - c->sent < c->server->o.settings->max_output / 2;
 }
 
 /* Begins an event with the members that all have; text with p NULL becomes null. */
-static struct json event_begin(struct conn *c, const char *event, struct str resource,
+static struct json event_begin(struct conn *c, unsigned event, struct str resource,
                                struct str owner, struct str mode, struct str reason)
 {
     const struct {
@@ -22,9 +34,10 @@ static struct json event_begin(struct conn *c, const char *event, struct str res
         struct str text;
     } texts[] = {{"resource", resource}, {"owner", owner}, {"mode", mode}, {"reason", reason}};
     struct json j = json_to(&c->out);
+    metric_add1(M_EVENTS, event, 1);
     buf_puts(&c->out, "* EVENT ");
     json_begin_object(&j);
-    json_put_string(&j, "event", str_of(event));
+    json_put_string(&j, "event", str_of(names[event]));
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_key(&j, texts[i].key);
         if (texts[i].text.p)
@@ -56,7 +69,7 @@ void conn_tell_gap(struct conn *c)
     c->gap = false;
     if (c->closing || c->is_closed)
         return;
-    struct json j = event_begin(c, "gap", (struct str){0}, (struct str){0}, (struct str){0},
+    struct json j = event_begin(c, GAP, (struct str){0}, (struct str){0}, (struct str){0},
                                 STR_LIT("slow_reader"));
     put_seq(&j, 0);
     event_end(c, &j);
@@ -84,8 +97,6 @@ static void put_lost(struct json *j, const struct news *n)
 
 static void on_news(void *arg, const struct news *n)
 {
-    static const char *const names[] = {
-        [NEWS_WANTED] = "wanted", [NEWS_EXPIRING] = "expiring", [NEWS_LOST] = "lost"};
     struct conn *c = arg;
     if (c->closing)
         return;
@@ -93,7 +104,7 @@ static void on_news(void *arg, const struct news *n)
         c->gap = true;
         return;
     }
-    struct json j = event_begin(c, names[n->kind], n->resource, n->owner, n->mode,
+    struct json j = event_begin(c, n->kind, n->resource, n->owner, n->mode,
                                 n->kind == NEWS_LOST ? n->reason : (struct str){0});
     put_seq(&j, 0);
     json_put_int(&j, "token", n->token);

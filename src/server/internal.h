@@ -75,6 +75,7 @@ struct conn {
     struct buf in;        /* read, not taken yet */
     struct buf out;       /* to be sent */
     size_t sent;          /* bytes of out that are sent */
+    size_t unsent;        /* bytes of out that count in the metric */
     struct list requests; /* struct request, in the order they came */
     size_t inflight;
     size_t readers; /* untagged requests that read and are not answered */
@@ -335,6 +336,7 @@ bool arg_choice(struct request *r, const struct wire_request *w, const char *key
 
 /* events.c: event lines */
 void conn_listen(struct conn *c, bool on);
+void events_register_metrics(void);
 /* What a request of this connection has brought about, for the events of what it holds. */
 void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms);
 void conn_holds_not(struct conn *c, struct str resource, int64_t token);

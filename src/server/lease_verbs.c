@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "server/internal.h"
+#include "service/counts.h"
 #include "service/locks.h"
 
 enum { OWNER_BYTES_MAX = 256, ID_BYTES_MAX = 64 };
@@ -225,6 +226,8 @@ static void on_transfer_rows(struct ask *a, int question, const struct link_rows
 
 static void on_transferred(struct ask *a, bool ok)
 {
+    if (ok && container_of(a, struct request, ask)->total == 'g')
+        count_ended(LEASE_SUPERSEDED, 1);
     struct request *r = query_take_ask(a);
     if (r == NULL)
         return;

@@ -25,6 +25,7 @@ void server_register_metrics(void)
     metrics_label_names(LABEL_CLOSE, reasons, CLOSE_REASON_COUNT);
     metrics_label_names(LABEL_REFUSAL, refusals, 2);
     verbs_register_metrics();
+    events_register_metrics();
 }
 
 struct request *request_new(struct conn *c, struct str tag)
@@ -36,6 +37,7 @@ struct request *request_new(struct conn *c, struct str tag)
     list_init(&r->at);
     list_append(&c->requests, &r->at);
     c->inflight++;
+    metric_add(M_REQUESTS_OPEN, 1);
     return r;
 }
 
@@ -45,6 +47,7 @@ void request_release(struct request *r)
         return;
     if (r->conn) {
         r->conn->inflight--;
+        metric_add(M_REQUESTS_OPEN, -1);
         r->conn->readers -= r->in_turn ? 1 : 0;
     }
     list_remove(&r->at);
@@ -187,6 +190,7 @@ void request_orphan(struct request *r)
 {
     lock_limits_orphan(r);
     list_remove(&r->at);
+    metric_add(M_REQUESTS_OPEN, -1);
     r->conn = NULL;
     if (r->call) {
         struct call *call = r->call;

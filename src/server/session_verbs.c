@@ -4,6 +4,7 @@
 
 #include "pg/array.h"
 #include "server/internal.h"
+#include "service/counts.h"
 #include "service/locks.h"
 
 /*
@@ -230,8 +231,18 @@ static void on_keepalive_rows(struct ask *a, int question, const struct link_row
     on_renewed_rows(container_of(a, struct request, ask), rows);
 }
 
+static void count_session_renewal(const struct ask *a, bool ok)
+{
+    int64_t status = container_of(a, struct request, ask)->total;
+    count_renewal(RENEWED_SESSION, !ok             ? OUTCOME_UNKNOWN
+                                   : status == 'g' ? OUTCOME_OK
+                                   : status == 'd' ? OUTCOME_DENIED
+                                                   : OUTCOME_LOST);
+}
+
 static void on_kept_alive(struct ask *a, bool ok)
 {
+    count_session_renewal(a, ok);
     struct request *r = query_take_ask(a);
     if (r == NULL || !was_done(r, ok))
         return;
@@ -263,6 +274,9 @@ static void on_close_rows(struct ask *a, int question, const struct link_rows *r
 
 static void on_session_closed(struct ask *a, bool ok)
 {
+    const struct request *asked = container_of(a, struct request, ask);
+    if (ok && asked->total == 'g')
+        count_ended(LEASE_SESSION_CLOSED, asked->limit);
     struct request *r = query_take_ask(a);
     if (r == NULL || !was_done(r, ok))
         return;
@@ -320,6 +334,7 @@ static void put_rows(struct json *j, const char *key, const struct buf *rows)
 
 static void on_resumed(struct ask *a, bool ok)
 {
+    count_session_renewal(a, ok);
     struct request *r = query_take_ask(a);
     if (r == NULL || !was_done(r, ok))
         return;

@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 #include "base/xalloc.h"
 #include "pg/array.h"
+#include "service/counts.h"
 #include "service/state.h"
 
 /*
@@ -35,8 +36,10 @@ struct janitor {
     ev_timer timer;
     bool leads;
     unsigned turns;
-    int64_t ticked_us;  /* when the last confirmed tick was sent; 0: none yet */
-    int64_t ticking_us; /* when the tick in flight was sent */
+    int64_t ticked_us;   /* when the last confirmed tick was sent; 0: none yet */
+    int64_t ticking_us;  /* when the tick in flight was sent */
+    int64_t credit_us;   /* what it credits */
+    int64_t sweeping_us; /* when the sweep in flight was sent */
     bool ticking;
     bool sweeping;
     bool more; /* the last sweep left something */
@@ -98,6 +101,7 @@ static void on_ticked_end(void *arg, const struct link_outcome *outcome)
         return;
     j->ticked_us = j->ticking_us;
     metric_add(M_CLOCK_TICKS, 1);
+    metric_add(M_CLOCK_CREDIT, j->credit_us);
 }
 
 static void tick(struct janitor *j)
@@ -106,7 +110,8 @@ static void tick(struct janitor *j)
     j->ticking = true;
     int64_t elapsed_us = j->ticked_us ? j->ticking_us - j->ticked_us : 0;
     link_params_clear(&j->params);
-    link_param_int8(&j->params, elapsed_us < CREDIT_MAX_US ? elapsed_us : CREDIT_MAX_US);
+    j->credit_us = elapsed_us < CREDIT_MAX_US ? elapsed_us : CREDIT_MAX_US;
+    link_param_int8(&j->params, j->credit_us);
     link_call(j->link, &tick_statement, &j->params);
     link_send(j->link, NULL, on_ticked_end, j);
 }
@@ -122,7 +127,8 @@ static void on_swept(void *arg, int call, const struct link_rows *rows)
     (void)call;
     int64_t expired = link_int(rows, 0, 0);
     j->more = link_int(rows, 0, 1) != 0;
-    metric_add(M_JANITOR_EXPIRED, expired);
+    count_reclaimed(RECLAIMER_JANITOR, expired);
+    metric_add(M_JANITOR_RETIRED, link_int(rows, 0, 2));
     if (expired > 0)
         log_info("expired", "leases=%d", (int)expired);
     if (link_int(rows, 0, 2) > 0)
@@ -156,6 +162,7 @@ static void on_swept_end(void *arg, const struct link_outcome *outcome)
                  log_quote(str_of(outcome->message)));
     if (outcome->end != LINK_COMMITTED)
         return;
+    metric_observe_us(M_JANITOR_SWEEP, clock_mono_us() - j->sweeping_us);
     for (size_t at = 0; at < j->wakes.len; at += sizeof(int32_t)) {
         int32_t instance;
         memcpy(&instance, j->wakes.data + at, sizeof(instance));
@@ -170,6 +177,7 @@ static void sweep(struct janitor *j)
     buf_clear(&j->wakes);
     j->more = false;
     j->sweeping = true;
+    j->sweeping_us = clock_mono_us();
     link_params_clear(&j->params);
     link_param_int4(&j->params, SWEEP_LEASES_MAX);
     link_param_int8(&j->params, j->s->o.settings->requeue_grace_ms);

@@ -3,6 +3,8 @@
 noinst_LIBRARIES += libservice.a
 libservice_a_SOURCES = \
 	src/service/call.h \
+	src/service/counts.c \
+	src/service/counts.h \
 	src/service/events.c \
 	src/service/events.h \
 	src/service/instance.c \

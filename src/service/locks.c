@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "base/xalloc.h"
 #include "pg/array.h"
+#include "service/counts.h"
 #include "service/route.h"
 #include "service/state.h"
 #include "wire/duration.h"
@@ -48,15 +49,13 @@ static const char *const outcome_names[OUTCOMES] = {
 };
 enum contention { CONTENTION_WAITED, CONTENTION_BUSY, CONTENTION_QUIET, CONTENTION_GUARDED };
 static const char *const contention_names[] = {"waited", "busy", "quiet", "guarded"};
-enum lease_end { LEASE_RELEASED, LEASE_EXPIRED };
-static const char *const lease_end_names[] = {"released", "expired"};
 
 void service_register_metrics(void)
 {
     metrics_label_names(LABEL_MODE, mode_names, 2);
     metrics_label_names(LABEL_OUTCOME, outcome_names, OUTCOMES);
     metrics_label_names(LABEL_CONTENTION, contention_names, 4);
-    metrics_label_names(LABEL_LEASE_END, lease_end_names, 2);
+    counts_register_metrics();
     lane_register_metrics();
     rates_register_metrics();
 }
@@ -194,6 +193,10 @@ static void orphan_done(struct op *op)
         service_submit_later(o->service, op);
         return;
     }
+    if (op->status == OP_DONE) {
+        count_ended(op->closed_conn ? LEASE_CONNECTION_CLOSED : LEASE_RELEASED, 1);
+        metric_observe_us(M_LOCK_HOLD, 1000 * op->number);
+    }
     o->service->chores--;
     free(o);
 }
@@ -286,6 +289,7 @@ static void granted(struct call *call, int64_t token, int64_t decided_us)
     if (call->op.nmembers == 1)
         call->op.members[0].token = token;
     call->ttl_ms = call->op.ttl_ms;
+    metric_observe_us(M_LOCK_ACQUIRE, clock_mono_us() - call->received_us);
     call->waited_ms = decided_us > call->received_us ? (decided_us - call->received_us) / 1000 : 0;
     answer(call, OUTCOME_OK);
 }
@@ -434,7 +438,7 @@ static void on_wait_over(struct ev_loop *loop, ev_timer *w, int revents)
 static void start_waiting(struct call *call)
 {
     struct service *s = call->service;
-    metric_add1(M_LOCK_CONTENTION, CONTENTION_WAITED, 1);
+    metric_add2(M_LOCK_CONTENTION, call->op.exclusive ? 0 : 1, CONTENTION_WAITED, 1);
     call->state = CALL_WAITING;
     call->ticket = call->op.number;
     list_append(&s->waiters, &call->at);
@@ -455,7 +459,7 @@ static void start_waiting(struct call *call)
 
 static void refused(struct call *call, enum contention reason, enum outcome outcome)
 {
-    metric_add1(M_LOCK_CONTENTION, reason, 1);
+    metric_add2(M_LOCK_CONTENTION, call->op.exclusive ? 0 : 1, reason, 1);
     answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : outcome);
 }
 
@@ -593,12 +597,14 @@ static void on_ended_or_renewed(struct op *op)
         return;
     }
     call->bound = op->status == OP_BOUND;
-    if (op->kind == OP_RENEW)
+    if (op->kind == OP_RENEW) {
         call->ttl_ms = op->number;
-    else
+        count_renewal(RENEWED_LEASE, outcome_of_status(op->status));
+    } else {
         call->held_ms = op->number;
+    }
     if (op->kind == OP_RELEASE && op->status == OP_DONE) {
-        metric_add1(M_LEASES_ENDED, LEASE_RELEASED, 1);
+        count_ended(LEASE_RELEASED, 1);
         metric_observe_us(M_LOCK_HOLD, 1000 * op->number);
     }
     answer(call, outcome_of_status(op->status));

@@ -328,6 +328,8 @@ static void answer_sum(struct rates *r, size_t i, int64_t now_us)
         rate_call_answer(call, &a);
     }
     bool same = e->epoch == f->epoch && r->policies.epoch == f->epoch;
+    if (q->status == RATE_DECIDED && q->life_ns > 0)
+        metric_add(M_RATE_ADVANCE, left);
     if (q->status == RATE_DECIDED && q->life_ns > 0 && same)
         metric_add(M_RATE_LOST, rate_key_pool_add(e, left, f->pool_until_us, now_us));
 }

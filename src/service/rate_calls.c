@@ -36,7 +36,8 @@ unsigned rate_label(struct rates *r, struct str name)
     return (unsigned)r->nlabels - 1;
 }
 
-static void count(const struct rate_key *e, const struct rate_answer *a)
+/* cost: what was charged where it is allowed; 0 for who only looks. */
+static void count(const struct rate_key *e, const struct rate_answer *a, int64_t cost)
 {
     if (a->result > RATE_DENIED || e->nrefs == 0)
         return;
@@ -47,6 +48,8 @@ static void count(const struct rate_key *e, const struct rate_answer *a)
         if (e->nrefs == 1 || ref->shadow || ref->rule == a->policy)
             metric_add2(M_RATE_DECISIONS, ref->label,
                         (would ? DECISION_SHADOW_DENIED : d) * RATE_SOURCES + a->source, 1);
+        if (d == DECISION_ALLOWED && !would && !a->repeated)
+            metric_add1(M_RATE_PERMITS, ref->label, cost);
     }
 }
 
@@ -65,7 +68,7 @@ void rate_call_answer(struct rate_call *call, const struct rate_answer *a)
     void (*answered)(void *, const struct rate_answer *) = call->answered;
     void *user = call->user;
     bool abandoned = call->abandoned;
-    count(call->key, a);
+    count(call->key, a, call->peek ? 0 : call->cost);
     if (abandoned && a->result == RATE_ALLOWED && a->source != RATE_FALLBACK)
         rate_refund_key(call->rates, call->key, call->cost);
     rate_call_free(call);
@@ -225,13 +228,13 @@ struct rate_call *rates_ask(struct rates *r, const struct rate_ask *ask, struct 
     if (plain && e->nrefs > 0)
         rate_demand_add(&e->demand, now_us, ask->cost);
     if (plain && ask->cost <= e->cost_max && rate_answer_from_memory(r, e, ask->cost, now_us, a)) {
-        count(e, a);
+        count(e, a, ask->peek ? 0 : ask->cost);
         return NULL;
     }
     if (is_away(r, now_us)) {
         if (!rate_answer_plainly(e, ask->cost, a))
             *a = rate_decide_away(e, now_us, ask->cost);
-        count(e, a);
+        count(e, a, ask->peek ? 0 : ask->cost);
         return NULL;
     }
     struct rate_call *call = ask_new(r, e, ask);

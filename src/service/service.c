@@ -212,8 +212,6 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
     (void)revents;
     locks_look(s, clock_mono_us());
     submit_later(s);
-    for (int i = 0; i < s->nlanes; i++)
-        metric_set1(M_LANE_QUEUE, (unsigned)i, (int64_t)lane_queued(s->lanes[i]));
     if (!has_work(s))
         ev_timer_stop(loop, w);
 }
@@ -224,6 +222,22 @@ void service_look(struct service *s)
         s->look.repeat = PROMOTE_AGAIN_MS / 1000.0;
         ev_timer_again(s->o.loop, &s->look);
     }
+}
+
+/* --- metrics --- */
+
+static void register_lanes(size_t lanes)
+{
+    static const char *const names[LANES_MAX] = {"0", "1", "2", "3", "4", "5", "6", "7"};
+    metrics_label_names(LABEL_LANE, names, lanes);
+}
+
+static void refresh_metrics(void *arg)
+{
+    const struct service *s = arg;
+    for (int i = 0; i < s->nlanes; i++)
+        metric_set1(M_LANE_QUEUE, (unsigned)i, (int64_t)lane_queued(s->lanes[i]));
+    metric_set(M_WAITING, s->waiting);
 }
 
 /* --- the interface --- */
@@ -243,6 +257,8 @@ struct service *service_create(const struct service_options *options)
     s->presence = presence_create(s);
     s->janitor = janitor_create(s);
     s->rates = rates_create(s);
+    register_lanes(s->o.settings->lanes);
+    metrics_on_refresh(refresh_metrics, s);
     return s;
 }
 
@@ -251,6 +267,7 @@ void service_destroy(struct service *s)
     if (s == NULL)
         return;
     ev_timer_stop(s->o.loop, &s->look);
+    metrics_off_refresh(refresh_metrics, s);
     reader_destroy(s->reader); /* first: who asked is told */
     reader_destroy(s->writer);
     events_destroy(s->events);
