@@ -101,6 +101,13 @@ void json_string(struct json *j, struct str s)
     buf_putc(j->out, '"');
 }
 
+void json_key_str(struct json *j, struct str key)
+{
+    json_string(j, key);
+    buf_putc(j->out, ':');
+    j->comma = false;
+}
+
 void json_int(struct json *j, int64_t v)
 {
     next(j);

@@ -28,6 +28,8 @@ void json_begin_array(struct json *j);
 void json_end_array(struct json *j);
 /* key is a plain literal that needs no escape. */
 void json_key(struct json *j, const char *key);
+/* The same for any text. */
+void json_key_str(struct json *j, struct str key);
 void json_string(struct json *j, struct str s);
 void json_int(struct json *j, int64_t v);
 void json_bool(struct json *j, bool v);

@@ -343,6 +343,9 @@ void conn_holds_not(struct conn *c, struct str resource, int64_t token);
 /* The output is sent: says that events were left out, if some were. */
 void conn_tell_gap(struct conn *c);
 
+/* stats.c */
+void verb_stats(struct request *r, const struct wire_request *w);
+
 /* listener.c */
 bool listeners_open(struct server *s, const char *extra_unix, struct buf *err);
 void listeners_close(struct server *s);

@@ -26,4 +26,5 @@ libserver_a_SOURCES = \
 	src/server/server.h \
 	src/server/session_verbs.c \
 	src/server/slow_log.c \
+	src/server/stats.c \
 	src/server/verbs.c

@@ -1,7 +1,6 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/metrics.h"
 #include "server/internal.h"
 
@@ -27,7 +26,6 @@ static void verb_hello(struct request *r, const struct wire_request *w);
 static void verb_ping(struct request *r, const struct wire_request *w);
 static void verb_quit(struct request *r, const struct wire_request *w);
 static void verb_help(struct request *r, const struct wire_request *w);
-static void verb_stats(struct request *r, const struct wire_request *w);
 
 enum { VERB_BAD_LINE, VERB_UNKNOWN };
 
@@ -273,42 +271,4 @@ static void verb_help(struct request *r, const struct wire_request *w)
             help_verb(&j, &verbs[i]);
     json_end_array(&j);
     request_end(r, STATUS_OK, &j);
-}
-
-static void stats(struct request *r)
-{
-    static const struct {
-        const char *name;
-        enum metric metric;
-    } counts[] = {
-        {"requests_total", M_REQUESTS},
-        {"lock_attempts_total", M_LOCK_ATTEMPTS},
-        {"lock_contention_total", M_LOCK_CONTENTION},
-        {"leases_released_total", M_LEASES_ENDED},
-        {"batches_total", M_BATCHES},
-        {"rate_decisions_total", M_RATE_DECISIONS},
-        {"rate_batches_total", M_RATE_BATCHES},
-        {"rate_lost_permits_total", M_RATE_LOST},
-        {"postgres_reconnects_total", M_POSTGRES_RECONNECTS},
-        {"postgres_errors_total", M_POSTGRES_ERRORS},
-        {"connections_accepted_total", M_CONNECTIONS_ACCEPTED},
-        {"connections_refused_total", M_CONNECTIONS_REFUSED},
-    };
-    const struct server *s = r->conn->server;
-    const char *why;
-    struct json j = request_begin(r, STATUS_OK);
-    json_put_int(&j, "uptime_ms", (clock_mono_us() - s->started_us) / 1000);
-    json_put_bool(&j, "postgres_up", service_can_renew(s->o.service, &why));
-    json_put_bool(&j, "janitor", service_is_janitor(s->o.service));
-    json_put_int(&j, "connections", (int64_t)s->connections);
-    json_put_int(&j, "waiters", service_waiters(s->o.service));
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-        json_put_int(&j, counts[i].name, metric_total(counts[i].metric));
-    request_end(r, STATUS_OK, &j);
-}
-
-static void verb_stats(struct request *r, const struct wire_request *w)
-{
-    (void)w;
-    request_start(r, true, stats);
 }

@@ -190,7 +190,7 @@ def test_text_of_others_cannot_steer_the_terminal(daemon, resource):
 
 def test_stats_is_a_table(daemon):
     lines = ctl(daemon.address, "stats").stdout.splitlines()
-    assert any(re.match(r"requests_total\s+[0-9]+$", line) for line in lines)
+    assert any(re.match(r"metrics\.requests_total\.hello\.OK\s+[0-9]+$", line) for line in lines)
 
 
 def test_closed_output_is_no_success(daemon, resource):

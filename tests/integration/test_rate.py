@@ -30,7 +30,7 @@ def behind(daemon, directory):
 
 def stats(address):
     with Lines(address) as client:
-        return client.ask_ok("STATS").body
+        return client.ask_ok("STATS")["metrics"]
 
 
 # ---- the checker itself ----
