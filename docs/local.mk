@@ -8,7 +8,8 @@ dist_man_MANS += docs/man/libpglockd.3 docs/man/pglockctl.1 docs/man/pglockd.8 \
 adrdir = $(docdir)/adr
 dist_adr_DATA = docs/adr/README.md docs/adr/0001-distributed-file-locking.md \
     docs/adr/0002-one-by-one-with-a-short-cut.md \
-    docs/adr/0003-permits-in-advance.md
+    docs/adr/0003-permits-in-advance.md \
+    docs/adr/0004-metrics-a-row-a-flush.md
 
 transcriptsdir = $(docdir)/transcripts
 dist_transcripts_DATA = \

@@ -33,6 +33,7 @@ unit_tests = \
     tests/unit/check_metrics_doc \
     tests/unit/check_rate \
     tests/unit/check_resource \
+    tests/unit/check_samples \
     tests/unit/check_settings \
     tests/unit/check_slab \
     tests/unit/check_utf8
@@ -145,6 +146,7 @@ EXTRA_DIST += \
     tests/prometheus/pglockd_test.yml \
     tests/sql/test_functions.py \
     tests/sql/test_locked_rows.py \
+    tests/sql/test_metric_functions.py \
     tests/sql/test_rate_functions.py \
     tests/sql/test_roles.py
 

@@ -34,3 +34,13 @@ grant execute on function pglockd.rate_now_ns(), pglockd.rate_cost_ns(bigint, bi
     pglockd.rate_fit(bigint, bigint, bigint),
     pglockd.rate_level(bigint, bigint, bigint, bigint, bigint, bigint, bigint) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.rate_reset(text, text) to pglockd_admin;
+
+-- Metrics: the daemon writes samples, those who look may read all of them.
+grant select, insert on pglockd.metric_sample, pglockd.metric_series to pglockd_service;
+grant select, insert, update on pglockd.metric_layout to pglockd_service;
+grant select on pglockd.metric_sample, pglockd.metric_series, pglockd.metric_layout to pglockd_reader, pglockd_admin;
+grant select on pglockd.metrics, pglockd.metric_history, pglockd.metric_rates, pglockd.metric_quantiles
+    to pglockd_service, pglockd_reader, pglockd_admin;
+grant execute on function pglockd.metric_quantile(bigint[], bigint[], double precision),
+    pglockd.metric_quantiles_between(timestamptz, timestamptz, text),
+    pglockd.metric_rates_between(timestamptz, timestamptz, text) to pglockd_reader, pglockd_admin;

@@ -103,6 +103,16 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "Requests that one call to PostgreSQL may carry.")                                           \
     X(slow_request_ms, "slow_request", DURATION, "1s", 0, SETTINGS_HOUR, true, "DURATION",         \
       "Requests that took this long are logged; time in a queue does not count. 0s: none.")        \
+    X(metrics_flush_ms, "metrics_flush", DURATION, "10s", 0, SETTINGS_HOUR, true, "DURATION",      \
+      "How often the daemon writes its metrics into the database. 0s: not at all.")                \
+    X(metrics_retention_ms, "metrics_retention", DURATION, "7d", SETTINGS_HOUR,                    \
+      366 * 24 * SETTINGS_HOUR, true, "DURATION",                                                  \
+      "How long metrics are kept in the database, in whole days; the daemon that is the janitor "  \
+      "drops older ones.")                                                                         \
+    X(metrics_buffer, "metrics_buffer", SIZE, "60", 2, 1000, true, "NUMBER",                       \
+      "Samples of the metrics that are kept while PostgreSQL is away. Past it every second one "   \
+      "is "                                                                                        \
+      "dropped.")                                                                                  \
     X(log_level, "log_level", CHOICE, "info", 0, 0, true, "error|warn|info|debug",                 \
       "The least important messages that are logged.")
 

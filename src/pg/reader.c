@@ -38,7 +38,6 @@ static const struct link_statement statements[ASK_QUESTIONS] = {
     [ASK_TRANSFER] = {"transfer", "select * from pglockd.transfer_lease($1, $2, $3, $4, $5, $6)",
                       false},
     [ASK_DEADLOCK] = {"deadlock", "select pglockd.deadlock_cycle($1, $2)", false},
-    [ASK_GAUGES] = {"gauges", "select * from pglockd.gauges()", false},
 };
 
 struct reader {

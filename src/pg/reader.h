@@ -32,7 +32,6 @@ enum reader_question {
     ASK_SESSION_RENEW, /* session, secret -> status, ttl_ms, locks, reason, lost_ms */
     ASK_SESSION_CLOSE, /* session, secret -> status, released, reason, lost_ms, pending[] */
     ASK_TRANSFER,      /* resource, token, owner, session, identity, ttl_ms -> status, token */
-    ASK_GAUGES,        /* -> locks_held, waiters, oldest_wait_us */
     ASK_QUESTIONS
 };
 

@@ -20,11 +20,9 @@
 
 enum {
     TICK_MS = 250,
-    GAUGES_EVERY = 40,      /* ticks between counts for the metrics */
-    LOOK_EVERY = 4,         /* ticks between looks for waiters that everybody forgot */
-    ELECTION_EVERY = 4,     /* ticks between tries to become the janitor */
-    SWEEP_LEASES_MAX = 500, /* looked at in one sweep */
-    GAUGES_TIMEOUT_MS = 5000,
+    LOOK_EVERY = 4,                 /* ticks between looks for waiters that everybody forgot */
+    ELECTION_EVERY = 4,             /* ticks between tries to become the janitor */
+    SWEEP_LEASES_MAX = 500,         /* looked at in one sweep */
     PRUNE_COUNTERS_MAX = 2000,      /* looked at in one step through the counters of rate limits */
     PRUNE_REST = 40,                /* ticks between two ways through them */
     CREDIT_MAX_US = 1000 * TICK_MS, /* the part of a tick in the slack of pglockd.lease_end() */
@@ -47,8 +45,6 @@ struct janitor {
         rings_at;     /* the resource up to which the search for deadlocks has come; empty: anew */
     struct buf wakes; /* int32_t: daemons to wake when the sweep is committed */
     struct link_params params;
-    bool asking;
-    struct ask gauges;
     bool pruning;
     unsigned prune_turn;  /* when the next step through the counters is due */
     int64_t pruned;       /* counters that the last step removed */
@@ -85,6 +81,7 @@ static void on_elected(void *arg, int call, const struct link_rows *rows)
         j->ticked_us = 0;
         log_info("janitor_elected", "instance=%d", (int)j->s->instance);
         metric_set(M_JANITOR_LEADER, 1);
+        meter_elected(j->s->meter);
     }
 }
 
@@ -228,42 +225,6 @@ static void prune(struct janitor *j)
     link_send(j->link, on_pruned, on_pruned_end, j);
 }
 
-/* --- gauges of the shared state: shown by the janitor's daemon only, so that a sum is right --- */
-
-static void on_gauges(struct ask *a, int question, const struct link_rows *rows)
-{
-    const struct janitor *j = container_of(a, struct janitor, gauges);
-    (void)question;
-    if (!j->leads)
-        return;
-    metric_set(M_LOCKS_HELD, link_int(rows, 0, 0));
-    metric_set(M_WAITERS, link_int(rows, 0, 1));
-    metric_set(M_OLDEST_WAIT, link_int(rows, 0, 2));
-}
-
-static void on_gauges_done(struct ask *a, bool ok)
-{
-    struct janitor *j = container_of(a, struct janitor, gauges);
-    (void)ok;
-    j->asking = false;
-}
-
-/* Over the reader: counting a million leases must not hold up a tick. */
-static void ask_gauges(struct janitor *j)
-{
-    j->gauges = (struct ask){
-        .questions = 1, .question = {ASK_GAUGES}, .rows = on_gauges, .done = on_gauges_done};
-    j->asking = true;
-    reader_ask(j->s->reader, &j->gauges, GAUGES_TIMEOUT_MS);
-}
-
-static void hide_gauges(void)
-{
-    metric_set_absent(M_LOCKS_HELD);
-    metric_set_absent(M_WAITERS);
-    metric_set_absent(M_OLDEST_WAIT);
-}
-
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct janitor *j = w->data;
@@ -285,8 +246,6 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
         sweep(j);
     if (!j->pruning && (int)(j->turns - j->prune_turn) >= 0)
         prune(j);
-    if (!j->asking && j->turns % GAUGES_EVERY == 0)
-        ask_gauges(j);
 }
 
 static void on_up(void *arg)
@@ -302,7 +261,6 @@ static void on_down(void *arg)
         log_warn("janitor_lost", "instance=%d", (int)j->s->instance);
     j->leads = j->pruning = false;
     metric_set(M_JANITOR_LEADER, 0);
-    hide_gauges();
 }
 
 struct janitor *janitor_create(struct service *s)

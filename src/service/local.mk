@@ -11,6 +11,7 @@ libservice_a_SOURCES = \
 	src/service/janitor.c \
 	src/service/locks.c \
 	src/service/locks.h \
+	src/service/meter.c \
 	src/service/rate.c \
 	src/service/rate.h \
 	src/service/rate_batches.c \
@@ -25,6 +26,8 @@ libservice_a_SOURCES = \
 	src/service/rate_state.h \
 	src/service/route.c \
 	src/service/route.h \
+	src/service/samples.c \
+	src/service/samples.h \
 	src/service/service.c \
 	src/service/service.h \
 	src/service/state.h

@@ -56,6 +56,7 @@ void service_register_metrics(void)
     metrics_label_names(LABEL_OUTCOME, outcome_names, OUTCOMES);
     metrics_label_names(LABEL_CONTENTION, contention_names, 4);
     counts_register_metrics();
+    meter_register_metrics();
     lane_register_metrics();
     rates_register_metrics();
 }

@@ -259,6 +259,7 @@ struct service *service_create(const struct service_options *options)
     s->rates = rates_create(s);
     register_lanes(s->o.settings->lanes);
     metrics_on_refresh(refresh_metrics, s);
+    s->meter = meter_create(s);
     return s;
 }
 
@@ -268,6 +269,7 @@ void service_destroy(struct service *s)
         return;
     ev_timer_stop(s->o.loop, &s->look);
     metrics_off_refresh(refresh_metrics, s);
+    meter_destroy(s->meter);
     reader_destroy(s->reader); /* first: who asked is told */
     reader_destroy(s->writer);
     events_destroy(s->events);
@@ -292,9 +294,17 @@ bool service_is_idle(const struct service *s)
            rates_are_idle(s->rates);
 }
 
+static void on_meter_finished(void *arg)
+{
+    struct service *s = arg;
+    presence_retire(s->presence, s->retired, s->retired_arg);
+}
+
 void service_retire(struct service *s, void (*done)(void *arg), void *arg)
 {
-    presence_retire(s->presence, done, arg);
+    s->retired = done;
+    s->retired_arg = arg;
+    meter_finish(s->meter, on_meter_finished, s);
 }
 
 bool service_can_renew(const struct service *s, const char **why)

@@ -25,6 +25,7 @@ struct presence; /* instance.c: registration, heartbeat, notifications */
 struct janitor;  /* janitor.c: lease clock, expiry, cleaning */
 struct events;   /* events.c: what holders are told */
 struct rates;    /* rate.c: permits */
+struct meter;    /* meter.c: metrics in the database */
 
 struct service {
     struct service_options o;
@@ -37,6 +38,9 @@ struct service {
     struct janitor *janitor;
     struct events *events; /* NULL until a client asks for events */
     struct rates *rates;
+    struct meter *meter;
+    void (*retired)(void *arg); /* of service_retire() */
+    void *retired_arg;
     struct slab calls;
     struct list paused;  /* calls to be submitted again at the next look */
     struct list waiters; /* calls that wait */
@@ -99,6 +103,15 @@ void events_destroy(struct events *e);
 struct janitor *janitor_create(struct service *s);
 void janitor_destroy(struct janitor *j);
 bool janitor_leads(const struct janitor *j);
+
+/* meter.c */
+struct meter *meter_create(struct service *s);
+void meter_destroy(struct meter *m);
+/* This daemon has become the janitor. */
+void meter_elected(struct meter *m);
+/* Writes what was counted so far, once; finished(arg) when that is done or cannot be. */
+void meter_finish(struct meter *m, void (*finished)(void *arg), void *arg);
+void meter_register_metrics(void);
 
 /* rate.c */
 struct rates *rates_create(struct service *s);

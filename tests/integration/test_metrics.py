@@ -1,4 +1,4 @@
-"""Metrics: known work is counted exactly, and served as Prometheus wants it."""
+"""Metrics: known work is counted exactly, the same at every place, whatever happens meanwhile."""
 
 import contextlib
 import glob
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -13,15 +14,19 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psycopg2
 import pytest
 
-from conftest import Daemon, need_programs, need_tool
+from conftest import PGLOCKCTL, Daemon, need_programs, need_tool
 from lines import Lines, eventually, wait_for_queue
 
+FAST = ("--metrics-flush", "100ms")
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 DECLARED = re.findall(r'^METRIC\(\w+, *"(\w+)", (\w+)',
                       (Path(os.environ["SRCDIR"]) / "src/base/metrics.def").read_text(), re.M)
 
+
+# ---- the places where metrics are to be read ----
 
 def fetch(daemon, path="/metrics", accept=None):
     request = urllib.request.Request(f"http://{daemon.http}{path}")
@@ -45,6 +50,45 @@ def scrape(daemon):
         pairs = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")
         found[name, tuple(sorted(pairs))] = float(value)
     return found
+
+
+def stats(daemon):
+    """The same of STATS; histograms as _count. What is not there is 0."""
+    labels = {"requests_total": ("verb", "status"), "lock_attempts_total": ("mode", "outcome"),
+              "lock_contention_total": ("mode", "reason"), "renewals_total": ("of", "outcome"),
+              "leases_ended_total": ("reason",), "leases_reclaimed_total": ("by",),
+              "rate_decisions_total": ("policy", "result", "source"),
+              "rate_permits_total": ("policy",), "events_total": ("event",),
+              "connections_closed_total": ("reason",)}
+    found = {}
+
+    def walk(name, names, path, value):
+        if len(path) < len(names):
+            for inner, child in value.items():
+                walk(name, names, path + [inner], child)
+        elif isinstance(value, dict):
+            found["pglockd_" + name.replace("_ms", "_seconds") + "_count", ()] = value["count"]
+        else:
+            found[key("pglockd_" + name, **dict(zip(names, path)))] = value
+
+    with Lines(daemon.line) as client:
+        for name, value in client.ask_ok("STATS")["metrics"].items():
+            if name in labels or not isinstance(value, dict) or "count" in value:
+                walk(name, labels.get(name, ()), [], value)
+    return found
+
+
+def table(cursor, instance):
+    """The same of the view pglockd.metrics."""
+    cursor.execute("select name, labels, value, count from pglockd.metrics where instance_id = %s",
+                   (instance,))
+    return {key(name if value is not None else name + "_count", **labels):
+            count if value is None else value for name, labels, value, count in cursor}
+
+
+def held_to(found, wanted):
+    """Is everything that is wanted there, exactly?"""
+    return all(found.get(series, 0) == value for series, value in wanted.items())
 
 
 # ---- known work ----
@@ -115,7 +159,7 @@ def worked():
     need_programs()
     base = Path(tempfile.mkdtemp(prefix="pglockd-test-"))
     base.chmod(0o755)  # PostgreSQL runs as another user where the tests run as root
-    daemon = Daemon(base / "worked").start()
+    daemon = Daemon(base / "worked").start(*FAST)
     with Lines(daemon.line) as client:
         wanted = do_known_work(client, daemon)
     eventually(lambda: "pglockd_locks_held" in fetch(daemon)[0])
@@ -127,6 +171,19 @@ def worked():
 def test_known_work_is_counted_exactly_everywhere(worked):
     daemon, wanted = worked
     assert {s: v for s, v in scrape(daemon).items() if s in wanted} == wanted
+    found = stats(daemon)
+    assert {s: found.get(s, 0) for s in wanted} == wanted
+    with contextlib.closing(daemon.sql()) as connection:
+        cursor = connection.cursor()
+        instance = daemon.instance()
+        eventually(lambda: held_to(table(cursor, instance), wanted))
+        # Rates and quantiles add up to the same.
+        cursor.execute("select labels ->> 'outcome', sum(increase) from pglockd.metric_rates "
+                       "where name = 'pglockd_lock_attempts_total' group by 1")
+        assert dict(cursor.fetchall()) == {"granted": 11, "busy": 3, "timeout": 2, "cancelled": 1}
+        cursor.execute("select count, p50 <= p99 from pglockd.metric_quantiles "
+                       "where name = 'pglockd_lock_wait_seconds'")
+        assert cursor.fetchall() == [(3, True)]
 
 
 def test_a_dead_holder_s_lease_is_reclaimed_and_no_contention(make_daemon):
@@ -274,9 +331,9 @@ def listening_port(pid):
     return None
 
 
-def test_hostile_names_do_not_break_the_scrape(make_daemon):
+def test_hostile_names_break_neither_scrape_nor_table(make_daemon):
     """Names of policies are the only labels from outside; their check is taken away for this."""
-    daemon = make_daemon()
+    daemon = make_daemon(*FAST)
     hostile = ['a"} 1\nevil_total 2\n# EOF', "back\\slash\\", 'quote"', "tab\tand\x01", "caf\u00e9 \u202e",
                "x" * 500, "{}", "le=\"+Inf\""]
     with contextlib.closing(daemon.sql()) as connection, Lines(daemon.line) as client:
@@ -301,6 +358,260 @@ def test_hostile_names_do_not_break_the_scrape(make_daemon):
         (permits,) = [f for f in families if f.name == "pglockd_rate_permits"]
         assert {s.labels["policy"] for s in permits.samples} >= set(hostile)
         assert "evil_total" not in {s.name for f in families for s in f.samples}
+        assert set(client.ask_ok("STATS")["metrics"]["rate_permits_total"]) >= set(hostile)
+
+        def written():
+            cursor.execute("select labels ->> 'policy' from pglockd.metrics "
+                           "where name = 'pglockd_rate_permits_total'")
+            return {name for name, in cursor} >= set(hostile)
+        eventually(written)
+
+
+# ---- the database away, slow, or started anew ----
+
+def test_metrics_are_served_while_postgresql_is_frozen(make_daemon):
+    daemon = make_daemon(*FAST, "--metrics-buffer", "4")
+    with Lines(daemon.line) as client, contextlib.closing(daemon.sql()) as connection:
+        client.lock("frozen")
+        daemon.signal_postgres(signal.SIGSTOP)
+        try:
+            found = eventually(
+                lambda: (f := scrape(daemon))[key("pglockd_metrics_dropped_samples_total")] > 2 and f)
+            assert found[key("pglockd_metrics_buffered_samples")] <= 5
+            assert fetch(daemon, "/healthz")[0] == "alive\n"
+        finally:
+            daemon.signal_postgres(signal.SIGCONT)
+        eventually(lambda: scrape(daemon)[key("pglockd_metrics_buffered_samples")] == 0)
+        dropped = scrape(daemon)[key("pglockd_metrics_dropped_samples_total")]
+        cursor = connection.cursor()
+
+        def written():
+            cursor.execute("select max(value) from pglockd.metric_history "
+                           "where name = 'pglockd_metrics_dropped_samples_total'")
+            return cursor.fetchone()[0] >= dropped > 0
+        eventually(written)
+
+
+def test_metrics_are_served_and_written_later_when_postgresql_is_gone(make_daemon):
+    daemon = make_daemon(*FAST)
+    with Lines(daemon.line) as client:
+        client.lock("gone")
+        instance = daemon.instance()
+        with contextlib.closing(daemon.sql()) as connection:
+            eventually(lambda: table(connection.cursor(), instance))
+        os.kill(daemon.postmaster(), signal.SIGKILL)
+        eventually(lambda: scrape(daemon)[key("pglockd_postgres_up")] == 0)
+        eventually(lambda: scrape(daemon)[key("pglockd_postgres_up")] == 1, 60)
+        client.ask("PING")
+        eventually(lambda: scrape(daemon)[key("pglockd_metrics_buffered_samples")] == 0)
+        assert scrape(daemon)[key("pglockd_metrics_dropped_samples_total")] == 0
+    # What was sampled while it was gone is there. (What was flushed just before may not be: flushing
+    # does not wait for the disk.)
+    with contextlib.closing(daemon.sql()) as connection:
+        cursor = connection.cursor()
+
+        def outage_is_there():
+            cursor.execute("select value from pglockd.metric_history where instance_id = %s and "
+                           "name = 'pglockd_postgres_up' order by sampled_at", (instance,))
+            values = [int(v) for v, in cursor]
+            return values.count(0) >= 3 and values[-1] == 1
+        eventually(outage_is_there)
+        cursor.execute("select bool_and(after >= before) from (select value as after, lag(value) over "
+                       "(order by sampled_at) as before from pglockd.metric_history where "
+                       "instance_id = %s and name = 'pglockd_received_bytes_total') h", (instance,))
+        assert cursor.fetchone() == (True,)
+
+
+def test_a_flush_that_hangs_delays_no_lock(make_daemon):
+    daemon = make_daemon(*FAST)
+    with Lines(daemon.line) as client, contextlib.closing(daemon.sql()) as connection:
+        connection.autocommit = False
+        cursor = connection.cursor()
+        cursor.execute("lock table pglockd.metric_sample in access exclusive mode")
+        eventually(lambda: scrape(daemon)[key("pglockd_metrics_buffered_samples")] >= 3)
+        for i in range(50):
+            client.ask_ok(f"UNLOCK hang/{i} token={client.lock(f'hang/{i}')}")
+        eventually(lambda: scrape(daemon)[key("pglockd_metrics_flushes_total", outcome="refused")] > 0)
+        assert scrape(daemon)[key("pglockd_metrics_buffered_samples")] >= 3
+        connection.rollback()
+        eventually(lambda: scrape(daemon)[key("pglockd_metrics_buffered_samples")] == 0)
+        assert "event=metrics_refused sqlstate=55P03" in daemon.log()
+
+
+def test_rates_know_restarts(make_daemon):
+    daemon = make_daemon(*FAST)
+
+    def increase(cursor):
+        cursor.execute("select coalesce(sum(increase), 0), count(distinct instance_id) "
+                       "from pglockd.metric_rates where name = 'pglockd_lock_attempts_total'")
+        return cursor.fetchone()
+
+    def lock(count):
+        with Lines(daemon.line) as client:
+            for i in range(count):
+                client.ask_ok(f"UNLOCK r/{i} token={client.lock(f'r/{i}')}")
+    lock(3)
+    with contextlib.closing(daemon.sql()) as connection:
+        eventually(lambda: increase(connection.cursor()) == (3, 1))
+    daemon.kill()
+    daemon.start(*FAST)
+    lock(4)
+    with contextlib.closing(daemon.sql()) as connection:
+        eventually(lambda: increase(connection.cursor()) == (7, 2))
+    assert daemon.stop() == 0
+    daemon.start(*FAST)
+    with contextlib.closing(daemon.sql()) as connection:
+        cursor = connection.cursor()
+        eventually(lambda: increase(cursor) == (7, 2))
+        # The latest values are of the daemons that serve: this one has granted nothing yet.
+        eventually(lambda: table(cursor, daemon.instance()))
+
+        def only_the_living():
+            cursor.execute("select sum(value) from pglockd.metrics where name = 'pglockd_lock_attempts_total'")
+            return cursor.fetchone() == (0,)
+        eventually(only_the_living)  # the janitor finds that the killed one is dead
+
+
+def test_what_was_counted_last_is_written_at_the_end(make_daemon, tmp_path):
+    first = make_daemon("--metrics-flush", "0s")
+    second = Daemon(tmp_path / "second", dsn=first.dsn)
+    second.start("--metrics-flush", "1h")
+    with Lines(second.line) as client:
+        client.lock("end/1")
+        client.lock("end/2")
+    instance = second.instance()
+    assert second.stop() == 0
+    with contextlib.closing(first.sql()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("select sum(value) from pglockd.metric_history h where instance_id = %s and name = "
+                       "'pglockd_lock_attempts_total' and sampled_at = (select max(sampled_at) from "
+                       "pglockd.metric_sample)", (instance,))
+        assert cursor.fetchone() == (2,)
+
+
+# ---- several daemons ----
+
+def test_shared_state_is_shown_by_the_janitor_s_daemon_only(make_daemon, tmp_path):
+    first = make_daemon(*FAST)
+    second = Daemon(tmp_path / "second", dsn=first.dsn)
+    second.start(*FAST)
+    shared = {name for name, kind in DECLARED if kind == "SHARED"}
+    try:
+        with Lines(second.line) as client, Lines(first.line) as other:
+            client.lock("sum/1")
+            client.lock("sum/2")
+            client.ask_ok("SESSION OPEN ttl=1m")
+            other.send("LOCK sum/1 wait=inf")
+            wait_for_queue(client, "sum/1", 1)
+
+            def sums():
+                both = [scrape(first), scrape(second)]
+                return [sum(f.get(key(name), 0) for f in both) for name in (
+                    "pglockd_locks_held", "pglockd_sessions", "pglockd_waiters")]
+            eventually(lambda: sums() == [2, 1, 1])
+            showing = [shared & {name for name, _ in scrape(d)} for d in (first, second)]
+            assert sorted(showing, key=len) == [set(), shared]
+            # In the table as well: for each such gauge one daemon has a value.
+            with contextlib.closing(first.sql()) as connection:
+                cursor = connection.cursor()
+
+                def in_table():
+                    cursor.execute("select value from pglockd.metrics where name = 'pglockd_locks_held'")
+                    return cursor.fetchall() == [(2,)]
+                eventually(in_table)
+                cursor.execute("select count(distinct layout_id) from pglockd.metric_sample")
+                assert cursor.fetchone() == (1,), "daemons of one version share a layout"
+    finally:
+        second.stop()
+
+
+def test_an_old_snapshot_is_seen(make_daemon):
+    daemon = make_daemon(*FAST)
+    with contextlib.closing(psycopg2.connect(daemon.dsn)) as connection, Lines(daemon.line) as client:
+        connection.set_session(isolation_level="REPEATABLE READ")
+        connection.cursor().execute("select 1")
+        for i in range(20):
+            client.ask_ok(f"UNLOCK x/{i} token={client.lock(f'x/{i}')}")
+
+        def age():
+            found = scrape(daemon)
+            return (found.get(key("pglockd_postgres_oldest_xmin_transactions"), 0) >= 20 and
+                    found[key("pglockd_postgres_oldest_xmin_seconds")] > 0)
+        eventually(age)
+        connection.rollback()
+        eventually(lambda: scrape(daemon)[key("pglockd_postgres_oldest_xmin_transactions")] < 20)
+
+
+# ---- rights, partitions, settings ----
+
+def test_a_member_of_the_service_role_is_enough(make_daemon, tmp_path):
+    """No superuser, no owner: partitions are made and samples written all the same."""
+    cluster = make_daemon("--metrics-flush", "0s")
+    with contextlib.closing(cluster.sql(user="postgres")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("create database other owner pglockd")
+        cursor.execute("create role plain login in role pglockd_service")
+    owner = cluster.dsn.replace("dbname=pglockd", "dbname=other")
+    done = subprocess.run([PGLOCKCTL, "migrate", "up", "--dsn", owner], capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    daemon = Daemon(tmp_path / "plain", dsn=owner.replace("user=pglockd", "user=plain"))
+    daemon.start(*FAST)
+    try:
+        with contextlib.closing(psycopg2.connect(owner)) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            eventually(lambda: table(cursor, daemon.instance()))
+
+            def made_ahead():
+                cursor.execute("select count(*), bool_and(pg_get_userbyid(relowner) = 'pglockd') "
+                               "from pg_class where relname ~ '^metric_sample_[0-9]{8}$'")
+                return cursor.fetchone() == (3, True)
+            eventually(made_ahead)
+            found = eventually(
+                lambda: (f := scrape(daemon)).get(key("pglockd_locks_held")) is not None and f)
+            assert found[key("pglockd_postgres_errors_total", **{"class": "42"})] == 0
+    finally:
+        daemon.stop()
+
+
+def test_the_janitor_s_daemon_drops_what_is_too_old(make_daemon):
+    daemon = make_daemon(*FAST)
+
+    def partitions():
+        with contextlib.closing(daemon.sql()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("select relname from pg_class where relname ~ '^metric_sample_[0-9]{8}$' "
+                           "and relkind = 'r' order by 1")
+            return [name for name, in cursor]
+    eventually(lambda: len(partitions()) == 3)
+    with contextlib.closing(daemon.sql()) as connection:
+        connection.cursor().execute("select pglockd.metric_partition(current_date - 8), "
+                                    "pglockd.metric_partition(current_date - 6)")
+    assert len(partitions()) == 5
+    assert daemon.stop() == 0
+    daemon.start(*FAST)
+    eventually(lambda: len(partitions()) == 4, 30)
+    assert daemon.stop() == 0
+    daemon.start(*FAST, "--metrics-retention", "1d")
+    eventually(lambda: len(partitions()) == 3, 30)
+
+
+def test_flushing_is_off_and_on_by_a_reload(make_daemon, tmp_path):
+    ini = tmp_path / "pglockd.ini"
+    ini.write_text("[pglockd]\nmetrics_flush = 0s\n")
+    daemon = make_daemon("--config", str(ini))
+
+    def samples():
+        with contextlib.closing(daemon.sql()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("select count(*) from pglockd.metric_sample")
+            return cursor.fetchone()[0]
+    eventually(lambda: "pglockd_locks_held" in fetch(daemon)[0])  # gauges need no flushing
+    assert samples() == 0
+    ini.write_text("[pglockd]\nmetrics_flush = 100ms\n")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: samples() > 3)
 
 
 def test_readers_of_metrics_do_not_stop_each_other(make_daemon):

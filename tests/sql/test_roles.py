@@ -15,17 +15,22 @@ ROLES = ["pglockd_service", "pglockd_client", "pglockd_reader", "pglockd_admin"]
 # What each role may call beside what the service alone may: everything but force.
 CLIENT = {"lock", "unlock", "renew", "rate"}
 READER = {"lease_reading", "ttl_left_ms",  # which the views call
-          "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level"}
+          "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
+          "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
 ADMIN = READER | {"force", "tick", "rate_reset"}
 NOT_SERVICE = {"force", "force_lease"}
 
-VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions"}
+VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions", "metrics",
+         "metric_history", "metric_rates", "metric_quantiles"}
 TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
     "rate_policy": "s", "rate_epoch": "s", "rate_counter": "siud", "rate_request": "siud",
     "session": "siud", "lease_exclusive": "siud", "lease_shared": "siud", "deadlock": "siud",
+    "metric_sample": "si", "metric_series": "si", "metric_layout": "siu",
 }
+# What those who look may read beside the views.
+LOOK = {"migration", "function_set", "rate_policy", "metric_sample", "metric_series", "metric_layout"}
 RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
 
 
@@ -77,17 +82,17 @@ def test_nobody_has_a_right_without_a_role(still):
 def test_tables(still, role):
     cursor = still().cursor()
     names = [n for n, in rows(cursor, "select relname from pg_class where relkind in ('r', 'p') and "
-                              "relnamespace = 'pglockd'::regnamespace")]
+                              "relname !~ '^metric_sample_' and relnamespace = 'pglockd'::regnamespace")]
     assert set(names) == set(TABLES), "a new table needs its rights here"
     for name in names:
         has = "".join(letter for letter, right in RIGHTS.items() if one(
             cursor, "select has_table_privilege(%s, %s, %s)", role, f"pglockd.{name}", right))
         if role == "pglockd_service":
             assert has == TABLES[name], name
-        elif name in ("migration", "function_set") and role != "pglockd_client":
+        elif name == "rate_policy" and role == "pglockd_admin":
+            assert has == "siud"
+        elif name in LOOK and role != "pglockd_client":
             assert has == "s", name
-        elif name == "rate_policy" and role in ("pglockd_reader", "pglockd_admin"):
-            assert has == ("siud" if role == "pglockd_admin" else "s")
         else:
             assert has == "", name
         assert not one(cursor, "select has_table_privilege(%s, %s, 'truncate, references, trigger')",
@@ -176,6 +181,16 @@ def test_an_admin_forces_and_ticks(as_role, resource):
 def test_the_service_may_not_force(as_role):
     with pytest.raises(errors.InsufficientPrivilege):
         as_role("pglockd_service").execute("select pglockd.force('a')")
+
+
+def test_partitions_give_nobody_more_than_their_table(still):
+    cursor = still().cursor()
+    one(cursor, "select pglockd.metric_partition(current_date)")
+    (name,), = rows(cursor, "select relname from pg_class where relname ~ '^metric_sample_[0-9]+$' and "
+                    "relnamespace = 'pglockd'::regnamespace limit 1")
+    for role in ROLES:
+        assert not one(cursor, "select has_table_privilege(%s, %s, 'select, insert, update, delete, "
+                       "truncate')", role, f"pglockd.{name}")
 
 
 def test_a_client_cannot_unlock_what_another_user_holds(as_role, still, resource):
