@@ -15,9 +15,6 @@ BUILDDIR = Path(os.environ["BUILDDIR"])
 RULES = SRCDIR / "contrib/prometheus/pglockd.rules.yml"
 DASHBOARD = SRCDIR / "contrib/grafana/pglockd.json"
 
-# Names that are fixed before they are counted.
-CONTRACT = {"pglockd_rate_decisions_total"}
-
 NAME = re.compile(r"\b((?:pglockd|process)_[a-z0-9_]+)\b")
 
 
@@ -35,7 +32,7 @@ def metrics():
                           (SRCDIR / "src/base/metrics.def").read_text(), re.M)
     parts = {name + part for name, kind in declared if kind == "HISTOGRAM"
              for part in ("_bucket", "_sum", "_count")}
-    return {name for name, _ in declared} | parts | CONTRACT
+    return {name for name, _ in declared} | parts
 
 
 def expressions(thing):
@@ -82,6 +79,40 @@ def test_dashboard_asks_for_metrics_that_exist(metrics):
     asked = {name for text in expressions(json.loads(DASHBOARD.read_text()))
              for name in NAME.findall(text)}
     assert len(asked) > 20 and asked <= metrics, asked - metrics
+
+
+@pytest.fixture(scope="module")
+def labels():
+    """{(metric, label): its values}, as docs/metrics.md lists them; None where it lists none."""
+    found = {}
+    for name, line in re.findall(r"^### (\w+)\n\n.*\n\n\*[a-z ]+\*(.*)$",
+                                 (SRCDIR / "docs/metrics.md").read_text(), re.M):
+        for label, values in re.findall(r"`(\w+)`(?: \(((?:\([^)]*\)|[^()])*)\))?", line):
+            closed = values and label not in ("policy", "lane")
+            found[name, label] = set(values.split(", ")) if closed else None
+    return found
+
+
+def matchers(text):
+    """(metric, label, operator, value) of each label matcher in an expression."""
+    for name, inside in re.findall(r"\b(pglockd_\w+)\{([^}]*)\}", text):
+        name = re.sub(r"_(bucket|sum|count)$", "", name)
+        for label, operator, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', inside):
+            if label not in ("job", "instance", "le"):
+                yield name, label, operator, value
+
+
+def test_labels_that_are_asked_for_exist(labels):
+    """Alerts and dashboard that look for a label value which nobody counts would be silent for ever."""
+    texts = [line for line in RULES.read_text().splitlines() if " expr: " in line]
+    texts += expressions(json.loads(DASHBOARD.read_text()))
+    asked = {m for text in texts for m in matchers(text)}
+    assert len(asked) > 10
+    for name, label, operator, value in asked:
+        assert (name, label) in labels, (name, label)
+        known = labels[name, label]
+        values = value.split("|") if operator in ("=~", "!~") else [value]
+        assert known is None or known.issuperset(values), (name, label, value)
 
 
 def test_dashboard_expressions_are_valid(tmp_path):
