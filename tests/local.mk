@@ -37,7 +37,7 @@ unit_tests = \
     tests/unit/check_settings \
     tests/unit/check_slab \
     tests/unit/check_utf8
-EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh
+EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/metrics.py
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)
