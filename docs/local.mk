@@ -1,7 +1,8 @@
 # Documents and man pages.
 
 dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md docs/architecture.md \
-    docs/metrics.md docs/operations.md docs/performance.md docs/protocol.md docs/rate-limits.md
+    docs/files.md docs/metrics.md docs/operations.md docs/performance.md docs/protocol.md \
+    docs/rate-limits.md
 dist_man_MANS += docs/man/libpglockd.3 docs/man/pglockctl.1 docs/man/pglockd.8 \
     docs/man/pglockd.ini.5
 

@@ -31,6 +31,7 @@ unit_tests = \
     tests/unit/check_log \
     tests/unit/check_metrics \
     tests/unit/check_metrics_doc \
+    tests/unit/check_path \
     tests/unit/check_rate \
     tests/unit/check_resource \
     tests/unit/check_samples \
@@ -45,9 +46,10 @@ TESTS += $(unit_tests)
 endif
 
 # The client library's own parts are not in its symbol map: these link what it is made of.
-ctl_test_ldadd = libctl.a libclient.la $(program_libs) $(CHECK_LIBS) -lm
+ctl_test_ldadd = libctl.a libclient.la $(program_libs) $(UTF8PROC_LIBS) $(CHECK_LIBS) -lm
 tests_unit_check_client_LDADD = $(ctl_test_ldadd)
 tests_unit_check_ctl_LDADD = $(ctl_test_ldadd)
+tests_unit_check_path_LDADD = $(ctl_test_ldadd)
 tests_unit_check_client_net_LDADD = $(ctl_test_ldadd)
 tests_unit_check_client_net_CFLAGS = $(AM_CFLAGS) -pthread
 
@@ -56,14 +58,15 @@ tests_unit_check_client_net_CFLAGS = $(AM_CFLAGS) -pthread
 check_PROGRAMS += tests/fuzz/replay
 TESTS += tests/fuzz/replay
 tests_fuzz_replay_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_grammar.c tests/fuzz/fuzz_line.c \
-    tests/fuzz/fuzz_note.c tests/fuzz/fuzz_reply.c tests/fuzz/fuzz_settings.c tests/fuzz/replay.c
-tests_fuzz_replay_LDADD = libclient.la $(program_libs)
+    tests/fuzz/fuzz_note.c tests/fuzz/fuzz_path.c tests/fuzz/fuzz_reply.c \
+    tests/fuzz/fuzz_settings.c tests/fuzz/replay.c
+tests_fuzz_replay_LDADD = libctl.a libclient.la $(program_libs) $(UTF8PROC_LIBS)
 EXTRA_DIST += tests/fuzz/run tests/fuzz/libfuzzer.c tests/fuzz/corpus
 
 FUZZ_SECONDS = 10
 .PHONY: check-fuzz
 check-fuzz: $(BUILT_SOURCES)
-	FUZZ_SECONDS='$(FUZZ_SECONDS)' CPPFLAGS='$(INIH_CFLAGS) $(CJSON_CFLAGS)' \
+	FUZZ_SECONDS='$(FUZZ_SECONDS)' CPPFLAGS='$(INIH_CFLAGS) $(CJSON_CFLAGS) $(UTF8PROC_CFLAGS)' \
 	    $(srcdir)/tests/fuzz/run $(srcdir) $(abs_top_builddir)
 
 # --- HTTP on a real socket; needs no PostgreSQL -------------------------------------------------
@@ -129,6 +132,7 @@ EXTRA_DIST += \
     tests/integration/test_contrib.py \
     tests/integration/test_events.py \
     tests/integration/test_faults.py \
+    tests/integration/test_files.py \
     tests/integration/test_isolation.py \
     tests/integration/test_lost_replies.py \
     tests/integration/test_metrics.py \

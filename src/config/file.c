@@ -1,8 +1,9 @@
-#include "config/internal.h"
+#include "config/file.h"
 
 #include <errno.h>
 #include <ini.h>
 #include <stdio.h>
+#include <string.h>
 
 /*
  * inih reads the file, but it cuts what is too long, and values at " ;", without a word. So each

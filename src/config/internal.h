@@ -55,15 +55,6 @@ bool setting_same(const struct settings *a, const struct settings *b, int i);
 void setting_swap(struct settings *a, struct settings *b, int i);
 void setting_clear(struct settings *s, int i);
 
-/* file.c: the configuration file */
-
-/* Called for each key. False stops reading; err is then the callee's. */
-typedef bool settings_file_fn(void *arg, const char *key, const char *value, size_t line);
-
-/* False and one sentence in err when the file cannot be used. *missing: there is none. */
-bool settings_file_read(const char *path, settings_file_fn *fn, void *arg, bool *missing,
-                        struct buf *err);
-
 /* show.c */
 
 /* "option --ttl", "/etc/pglockd/pglockd.ini:7", "default" */

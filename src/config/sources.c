@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "config/file.h"
 #include "wire/conninfo.h"
 
 static const struct {

@@ -23,5 +23,6 @@ const struct command command_check = {
     .name = "check",
     .synopsis = "RESOURCE token=T",
     .summary = "Ask whether a token still holds its lock",
+    .files = FILES_AS_WORDS,
     .main = check_main,
 };

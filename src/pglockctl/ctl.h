@@ -33,6 +33,14 @@ struct ctl {
     bool version;
 };
 
+/* Whether a command takes the options of path_files.h. */
+enum command_files {
+    FILES_NONE,
+    FILES_AS_WORDS, /* main() never sees a file: its words are resources already */
+    FILES_BY_ITSELF,
+    FILES_ALWAYS, /* the words are nothing but files */
+};
+
 struct command {
     const char *name;
     const char *synopsis; /* what follows the name */
@@ -40,13 +48,14 @@ struct command {
     const char *details;  /* for --help of the command; may be NULL */
     const struct opt *options;
     size_t noptions;
+    enum command_files files;
     /* words: what is no option; rest: what follows "--". Returns the exit status. */
     int (*main)(struct ctl *ctl, const struct opt_words *words);
 };
 
 extern const struct command command_lock, command_unlock, command_renew, command_check,
-    command_info, command_ls, command_tree, command_stats, command_bench, command_migrate,
-    command_run, command_rate, command_session;
+    command_info, command_ls, command_tree, command_path, command_stats, command_bench,
+    command_migrate, command_run, command_rate, command_session;
 
 /* "pglockctl: …" on standard error; control characters in what is printed are made harmless. */
 void ctl_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -70,6 +79,9 @@ int ctl_fail(const struct ctl *ctl, pglockd *c, pglockd_status status);
  * they look like. Everything is quoted, so that no word can become two.
  */
 void ctl_put_line(struct buf *line, const char *verb, const struct opt_words *words);
+
+/* Is it a word KEY=VALUE? */
+bool ctl_is_pair(const char *word);
 
 /* The value of the last word key=…, or NULL. */
 const char *ctl_word_value(const struct opt_words *words, const char *key);

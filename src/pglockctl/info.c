@@ -66,5 +66,6 @@ const struct command command_info = {
     .name = "info",
     .synopsis = "RESOURCE...",
     .summary = "Show who holds a resource and who waits for it",
+    .files = FILES_AS_WORDS,
     .main = info_main,
 };

@@ -21,6 +21,15 @@ pglockctl_parts = \
     src/pglockctl/options.h \
     src/pglockctl/pages.c \
     src/pglockctl/pages.h \
+    src/pglockctl/path.c \
+    src/pglockctl/path_files.c \
+    src/pglockctl/path_files.h \
+    src/pglockctl/path_name.c \
+    src/pglockctl/path_name.h \
+    src/pglockctl/path_resolve.c \
+    src/pglockctl/path_resolve.h \
+    src/pglockctl/path_root.c \
+    src/pglockctl/path_root.h \
     src/pglockctl/proc_cpu.c \
     src/pglockctl/proc_cpu.h \
     src/pglockctl/rate.c \
@@ -42,9 +51,9 @@ pglockctl_parts = \
 
 pglockctl_SOURCES = src/pglockctl/main.c
 pglockctl_LDADD = libctl.a libpglockd.la libpgl.a libconfig.a libwire.a libbase.a \
-    $(LIBPQ_LIBS) $(CJSON_LIBS) $(INIH_LIBS) -lm
+    $(LIBPQ_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(UTF8PROC_LIBS) -lm
 
 # For the unit tests too.
 noinst_LIBRARIES += libctl.a
 libctl_a_SOURCES = $(pglockctl_parts)
-libctl_a_CFLAGS = $(AM_CFLAGS) $(CJSON_CFLAGS) -pthread
+libctl_a_CFLAGS = $(AM_CFLAGS) $(CJSON_CFLAGS) $(UTF8PROC_CFLAGS) -pthread

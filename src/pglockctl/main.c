@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "pglockctl/ctl.h"
+#include "pglockctl/path_files.h"
 
 static const struct command *const commands[] = {
-    &command_lock,    &command_unlock,  &command_renew, &command_check, &command_info,
-    &command_ls,      &command_tree,    &command_stats, &command_run,   &command_rate,
-    &command_session, &command_migrate, &command_bench,
+    &command_lock, &command_unlock,  &command_renew,   &command_check, &command_info,
+    &command_ls,   &command_tree,    &command_path,    &command_stats, &command_run,
+    &command_rate, &command_session, &command_migrate, &command_bench,
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -69,9 +70,20 @@ static int print_help(void)
     return CTL_OK;
 }
 
+/* The options by which a command takes files. path knows nothing else, and needs no --files. */
+static const struct opt *file_options(const struct command *command, size_t *n)
+{
+    size_t first = command->files == FILES_ALWAYS;
+
+    *n = command->files == FILES_NONE ? 0 : PATH_OPTIONS - first;
+    return path_options + first;
+}
+
 static int print_command_help(const struct command *command)
 {
     struct buf out = {0};
+    size_t n;
+    const struct opt *files = file_options(command, &n);
 
     buf_printf(&out, "usage: pglockctl %s [OPTION]... %s\n\n%s.\n", command->name,
                command->synopsis, command->summary);
@@ -79,6 +91,7 @@ static int print_command_help(const struct command *command)
         buf_printf(&out, "%s", command->details);
     buf_puts(&out, "\nOptions:\n");
     opt_put_help(&out, command->options, command->noptions);
+    opt_put_help(&out, files, n);
     opt_put_help(&out, common_options, COMMON_OPTIONS);
     buf_puts(&out, exit_help);
     fputs(buf_cstr(&out), stdout);
@@ -94,15 +107,35 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
+/* The command with its words; those that are files become resources first. */
+static int run_with(const struct command *command, const struct opt_words *words)
+{
+    struct path_names names = {0};
+    struct opt_words resources = {0};
+
+    if (!path_settings_are_used(command->files == FILES_ALWAYS))
+        return CTL_BAD_REQUEST;
+    if (command->files != FILES_AS_WORDS || !path_wanted())
+        return command->main(&ctl, words);
+    int status = path_words(&names, words, false, &resources);
+    if (status == CTL_OK)
+        status = command->main(&ctl, &resources);
+    path_words_free(&resources);
+    path_names_free(&names);
+    return status;
+}
+
 /* Options of the command's own go before those of the same name for all. */
 static int run_command(const struct command *command, int argc, char **argv)
 {
-    const struct opt *tables[] = {command->options, common_options};
-    const size_t sizes[] = {command->noptions, COMMON_OPTIONS};
+    size_t nfiles;
+    const struct opt *files = file_options(command, &nfiles);
+    const struct opt *tables[] = {command->options, files, common_options};
+    const size_t sizes[] = {command->noptions, nfiles, COMMON_OPTIONS};
     struct opt_words words;
     struct buf err = {0};
 
-    bool parsed = opt_parse(argc, argv, false, tables, sizes, 2, &words, &err);
+    bool parsed = opt_parse(argc, argv, false, tables, sizes, 3, &words, &err);
     if (!parsed)
         ctl_error("%s (see pglockctl %s --help)", buf_cstr(&err), command->name);
     buf_free(&err);
@@ -114,7 +147,7 @@ static int run_command(const struct command *command, int argc, char **argv)
         ctl.connect = getenv("PGLOCKCTL_CONNECT");
         ctl.connect_from_env = ctl.connect != NULL;
     }
-    return command->main(&ctl, &words);
+    return run_with(command, &words);
 }
 
 static int dispatch(int argc, char **argv)

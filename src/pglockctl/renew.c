@@ -9,5 +9,6 @@ const struct command command_renew = {
     .name = "renew",
     .synopsis = "RESOURCE token=T [ttl=30s]",
     .summary = "Set the remaining time of a lock",
+    .files = FILES_AS_WORDS,
     .main = renew_main,
 };

@@ -7,6 +7,7 @@
 
 #include "base/xalloc.h"
 #include "pglockctl/pages.h"
+#include "pglockctl/path_name.h"
 #include "pglockctl/text.h"
 
 struct marks {
@@ -34,24 +35,10 @@ static size_t segment_length(const char *path)
     return strcspn(path, "/");
 }
 
-/* As strcmp() with '/' before every other byte, so that what is beneath a node follows it. */
-static int compare_paths(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    if (*a == *b)
-        return 0;
-    if (*a == '\0' || *b == '\0')
-        return *a == '\0' ? -1 : 1;
-    if (*a == '/' || *b == '/')
-        return *a == '/' ? -1 : 1;
-    return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
-}
-
 static int compare_leaves(const void *x, const void *y)
 {
     const struct leaf *a = x, *b = y;
-    int order = compare_paths(a->path, b->path);
+    int order = path_compare(a->path, b->path);
 
     return order ? order : (a->place > b->place) - (a->place < b->place);
 }

@@ -9,5 +9,6 @@ const struct command command_unlock = {
     .name = "unlock",
     .synopsis = "RESOURCE token=T",
     .summary = "Release a lock",
+    .files = FILES_AS_WORDS,
     .main = unlock_main,
 };

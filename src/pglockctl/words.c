@@ -28,6 +28,11 @@ static size_t key_length(const char *s)
     return letter_first && s[n] == '=' ? n : 0;
 }
 
+bool ctl_is_pair(const char *word)
+{
+    return key_length(word) > 0;
+}
+
 static void put_value(struct buf *line, const char *value)
 {
     if (is_quoted(value)) {

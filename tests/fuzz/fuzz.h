@@ -16,7 +16,7 @@
 
 #include "base/str.h"
 
-#define FUZZ_TARGETS(X) X(line) X(grammar) X(settings) X(reply) X(note)
+#define FUZZ_TARGETS(X) X(line) X(grammar) X(settings) X(reply) X(note) X(path)
 
 #define X(name) int fuzz_##name(const uint8_t *data, size_t size);
 FUZZ_TARGETS(X)
