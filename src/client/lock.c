@@ -71,6 +71,11 @@ int pglockd_lease_is_lost(const pglockd_lease *l)
 
 /* ---- LOCK ---- */
 
+struct members {
+    const pglockd_member *at;
+    size_t n;
+};
+
 /* The fields that this version of the library knows, from a caller that may know fewer. */
 static pglockd_lock_options options_of(const pglockd_lock_options *o)
 {
@@ -80,13 +85,34 @@ static pglockd_lock_options options_of(const pglockd_lock_options *o)
     return known;
 }
 
-static pglockd_request *lock_request(const char *resource, const pglockd_lock_options *o,
+static bool is_alike(const pglockd_member *a, const pglockd_member *b)
+{
+    return !a->shared == !b->shared && !a->tree == !b->tree;
+}
+
+/* Those that are like the first are arguments; each of the others has a key that says its kind. */
+static void put_members(pglockd_request *r, const pglockd_member *m, size_t n)
+{
+    static const char *const keys[2][2] = {{"exclusive", "exclusive-tree"},
+                                           {"shared", "shared-tree"}};
+
+    for (size_t i = 0; i < n; i++)
+        if (is_alike(&m[0], &m[i]))
+            pglockd_request_arg(r, m[i].resource);
+    if (m[0].shared)
+        pglockd_request_value(r, "mode", "shared");
+    if (m[0].tree)
+        pglockd_request_value(r, "scope", "tree");
+    for (size_t i = 0; i < n; i++)
+        if (!is_alike(&m[0], &m[i]))
+            pglockd_request_value(r, keys[!!m[i].shared][!!m[i].tree], m[i].resource);
+}
+
+static pglockd_request *lock_request(const struct members *m, const pglockd_lock_options *o,
                                      int64_t wait_ms)
 {
     pglockd_request *r = pglockd_request_new("LOCK");
-    pglockd_request_arg(r, resource);
-    if (o->shared)
-        pglockd_request_value(r, "mode", "shared");
+    put_members(r, m->at, m->n);
     if (o->ttl_ms > 0)
         pglockd_request_ms(r, "ttl", o->ttl_ms);
     if (wait_ms != 0)
@@ -100,10 +126,24 @@ static pglockd_request *lock_request(const char *resource, const pglockd_lock_op
     return r;
 }
 
-/* The grant as a lease; NULL when the reply lacks what makes one. */
-static pglockd_lease *lease_of(const char *resource, const pglockd_reply *reply)
+/* The token that a grant of several has for one of them; 0 when it has none. */
+static int64_t token_of(const pglockd_reply *reply, const char *resource)
 {
-    int64_t token = pglockd_reply_int(reply, "token", 0);
+    const cJSON *lock, *locks = cJSON_GetObjectItemCaseSensitive(reply->object, "locks");
+
+    cJSON_ArrayForEach(lock, locks)
+    {
+        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(lock, "resource"));
+        const cJSON *token = cJSON_GetObjectItemCaseSensitive(lock, "token");
+        if (name && strcmp(name, resource) == 0 && cJSON_IsNumber(token))
+            return (int64_t)token->valuedouble; /* exact: below 2^53 */
+    }
+    return 0;
+}
+
+/* The grant as a lease; NULL when the reply lacks what makes one. */
+static pglockd_lease *lease_of(const char *resource, int64_t token, const pglockd_reply *reply)
+{
     int64_t ttl_ms = pglockd_reply_int(reply, "ttl_ms", 0);
     int64_t waited_ms = pglockd_reply_int(reply, "waited_ms", 0);
 
@@ -114,6 +154,25 @@ static pglockd_lease *lease_of(const char *resource, const pglockd_reply *reply)
     if (l)
         l->waited_ms = waited_ms;
     return l;
+}
+
+/* All of them or, where one is missing, none. */
+static bool take_leases(const struct members *m, const pglockd_reply *reply, pglockd_lease **leases)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < m->n && all; i++) {
+        const char *resource = m->at[i].resource;
+        int64_t token =
+            m->n == 1 ? pglockd_reply_int(reply, "token", 0) : token_of(reply, resource);
+        leases[i] = lease_of(resource, token, reply);
+        all = leases[i] != NULL;
+    }
+    for (size_t i = 0; i < m->n && !all; i++) {
+        pglockd_lease_free(leases[i]);
+        leases[i] = NULL;
+    }
+    return all;
 }
 
 static void pause_ms(int ms)
@@ -142,7 +201,7 @@ static bool came_apart(const pglockd *c, pglockd_status status)
  * One LOCK, repeated with its id while daemons go and come. A caller that was never connected is
  * told at once; one that was waiting looks for a daemon for a while.
  */
-static pglockd_status ask_lock(pglockd *c, const char *resource, const pglockd_lock_options *o,
+static pglockd_status ask_lock(pglockd *c, const struct members *m, const pglockd_lock_options *o,
                                pglockd_reply **reply)
 {
     int64_t start_us = pglockd_now_us(), broken_us = 0;
@@ -154,7 +213,7 @@ static pglockd_status ask_lock(pglockd *c, const char *resource, const pglockd_l
         return status;
     for (;;) {
         int64_t wait_ms = wait_left_ms(o->wait_ms, start_us), attempt_us = pglockd_now_us();
-        pglockd_request *r = lock_request(resource, o, wait_ms);
+        pglockd_request *r = lock_request(m, o, wait_ms);
 
         status = handle_ask(c, r, wait_ms, o->id != NULL, &repeated, reply);
         pglockd_request_free(r);
@@ -174,26 +233,34 @@ static pglockd_status ask_lock(pglockd *c, const char *resource, const pglockd_l
     }
 }
 
-pglockd_status pglockd_lock(pglockd *c, const char *resource, const pglockd_lock_options *o,
-                            pglockd_lease **lease)
+pglockd_status pglockd_lock_all(pglockd *c, const pglockd_member *members, size_t n,
+                                const pglockd_lock_options *o, pglockd_lease **leases)
 {
+    const struct members m = {members, n};
     pglockd_lock_options options = options_of(o);
     pglockd_reply *reply = NULL;
 
-    *lease = NULL;
+    for (size_t i = 0; i < n; i++)
+        leases[i] = NULL;
     if (!handle_enter(c))
         return PGLOCKD_INVALID;
+    if (n == 0)
+        return handle_fail(c, PGLOCKD_INVALID, "", "nothing to lock was named");
     if (options.wait_ms < 0 && options.wait_ms != PGLOCKD_FOREVER)
         return handle_fail(c, PGLOCKD_INVALID, "", "a wait is not negative");
-    pglockd_status status = ask_lock(c, resource, &options, &reply);
-    if (status == PGLOCKD_OK) {
-        *lease = lease_of(resource, reply);
-        if (!*lease)
-            status = handle_fail(c, PGLOCKD_PROTOCOL, "",
-                                 "the grant has no token or no ttl_ms, or memory ran out");
-    }
+    pglockd_status status = ask_lock(c, &m, &options, &reply);
+    if (status == PGLOCKD_OK && !take_leases(&m, reply, leases))
+        status = handle_fail(c, PGLOCKD_PROTOCOL, "",
+                             "the grant has no token or no ttl_ms, or memory ran out");
     pglockd_reply_free(reply);
     return status;
+}
+
+pglockd_status pglockd_lock(pglockd *c, const char *resource, const pglockd_lock_options *o,
+                            pglockd_lease **lease)
+{
+    const pglockd_member member = {resource, options_of(o).shared, 0};
+    return pglockd_lock_all(c, &member, 1, o, lease);
 }
 
 /* ---- UNLOCK, RENEW, CHECK ---- */

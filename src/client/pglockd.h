@@ -180,6 +180,21 @@ typedef struct pglockd_lock_options {
 pglockd_status pglockd_lock(pglockd *c, const char *resource, const pglockd_lock_options *o,
                             pglockd_lease **lease);
 
+/* One of the locks that are taken together. */
+typedef struct pglockd_member {
+    const char *resource;
+    int shared; /* 0: exclusive */
+    int tree;   /* not 0: the resource and everything beneath it */
+} pglockd_member;
+
+/*
+ * Locks n members, at least one, all at once or none of them; while it waits it holds nothing.
+ * As pglockd_lock() else, but that o->shared does not count. PGLOCKD_OK sets leases[0 .. n), one
+ * for each member in their order; otherwise they are NULL.
+ */
+pglockd_status pglockd_lock_all(pglockd *c, const pglockd_member *members, size_t n,
+                                const pglockd_lock_options *o, pglockd_lease **leases);
+
 /*
  * A lease that was granted to somebody else of the same identity, from its token. deadline_us: when
  * it may have expired, as far as the giver knows. NULL: no memory.

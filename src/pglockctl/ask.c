@@ -76,12 +76,15 @@ int ctl_exit_status(const struct ctl *ctl, pglockd_status status, const char *co
     return CTL_UNREACHABLE;
 }
 
-/* user@host, by which others see who holds a lock. */
-static void put_default_name(struct buf *out)
+void ctl_put_name(const struct ctl *ctl, struct buf *out)
 {
     char host[256] = "";
     const struct passwd *pw = getpwuid(geteuid());
 
+    if (ctl->name) {
+        buf_puts(out, ctl->name);
+        return;
+    }
     (void)gethostname(host, sizeof(host) - 1);
     if (pw)
         buf_puts(out, pw->pw_name);
@@ -95,10 +98,7 @@ pglockd *ctl_client(const struct ctl *ctl)
     struct buf name = {0};
     pglockd *c = pglockd_new(ctl->connect);
 
-    if (ctl->name)
-        buf_puts(&name, ctl->name);
-    else
-        put_default_name(&name);
+    ctl_put_name(ctl, &name);
     if (!c || pglockd_set_name(c, buf_cstr(&name)) != PGLOCKD_OK) {
         ctl_error("no memory is left");
         exit(CTL_UNREACHABLE);
@@ -126,23 +126,36 @@ static int64_t wait_of(const struct opt_words *words)
     return ms == DURATION_INF ? PGLOCKD_FOREVER : ms;
 }
 
-int ctl_ask(const struct ctl *ctl, const char *verb, const struct opt_words *words,
-            pglockd_reply **reply)
+pglockd_status ctl_call(pglockd *c, const char *verb, const struct opt_words *words,
+                        pglockd_reply **reply)
 {
     struct buf line = {0};
-    pglockd *c = ctl_client(ctl);
 
     ctl_put_line(&line, verb, words);
     pglockd_status status = pglockd_call(c, buf_cstr(&line), wait_of(words), reply);
+    buf_free(&line);
+    return status;
+}
+
+int ctl_finish(const struct ctl *ctl, pglockd *c, pglockd_status status, pglockd_reply **reply)
+{
     if (ctl->json && *reply)
         puts(pglockd_reply_json(*reply));
-    int exit_status = status == PGLOCKD_OK ? CTL_OK : ctl_fail(ctl, c, status);
-    if (exit_status != CTL_OK) {
-        pglockd_reply_free(*reply);
-        *reply = NULL;
-    }
+    if (status == PGLOCKD_OK)
+        return CTL_OK;
+    int exit_status = ctl_fail(ctl, c, status);
+    pglockd_reply_free(*reply);
+    *reply = NULL;
+    return exit_status;
+}
+
+int ctl_ask(const struct ctl *ctl, const char *verb, const struct opt_words *words,
+            pglockd_reply **reply)
+{
+    pglockd *c = ctl_client(ctl);
+    int exit_status = ctl_finish(ctl, c, ctl_call(c, verb, words, reply), reply);
+
     pglockd_free(c);
-    buf_free(&line);
     return exit_status;
 }
 

@@ -65,6 +65,9 @@ int ctl_usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The exit status for a status and an error code of the protocol or of the library. */
 int ctl_exit_status(const struct ctl *ctl, pglockd_status status, const char *code);
 
+/* The name that others see as the owner: --name, or user@host. */
+void ctl_put_name(const struct ctl *ctl, struct buf *out);
+
 /*
  * A handle for the addresses of ctl, not yet connected; never NULL. The caller frees it.
  */
@@ -86,9 +89,19 @@ bool ctl_is_pair(const char *word);
 /* The value of the last word key=…, or NULL. */
 const char *ctl_word_value(const struct opt_words *words, const char *key);
 
+/* Sends the words and waits as long as their wait= says; as pglockd_call(). */
+pglockd_status ctl_call(pglockd *c, const char *verb, const struct opt_words *words,
+                        pglockd_reply **reply);
+
 /*
- * Sends the words and waits as long as their wait= says. Returns CTL_OK with *reply set, which the
- * caller frees, or says why not and returns the exit status. With --json every reply is printed.
+ * What a command does with an answer: with --json it is printed; one that is not OK is said to the
+ * user, and freed. Returns the exit status.
+ */
+int ctl_finish(const struct ctl *ctl, pglockd *c, pglockd_status status, pglockd_reply **reply);
+
+/*
+ * Both, over a connection of its own. Returns CTL_OK with *reply set, which the caller frees; or
+ * the exit status with *reply NULL.
  */
 int ctl_ask(const struct ctl *ctl, const char *verb, const struct opt_words *words,
             pglockd_reply **reply);

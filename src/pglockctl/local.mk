@@ -41,6 +41,8 @@ pglockctl_parts = \
     src/pglockctl/run_command.h \
     src/pglockctl/run_guard.c \
     src/pglockctl/run_guard.h \
+    src/pglockctl/run_leases.c \
+    src/pglockctl/run_leases.h \
     src/pglockctl/session.c \
     src/pglockctl/stats.c \
     src/pglockctl/text.c \

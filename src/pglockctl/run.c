@@ -1,9 +1,10 @@
 /*
- * pglockctl run: a command under a lock. The library renews in the background; the loop here waits
- * for signals, for the command and for the clock, and publishes the deadline to the guard.
+ * pglockctl run: a command under a lock, or under several that are taken together. The library
+ * renews in the background; the loop here waits for signals, for the command and for the clock, and
+ * publishes the deadline to the guard.
  *
- *     locked -> running -> ended                      the lock is released, the command's status
- *                  \-> ending (TERM) -> killed        the lock is lost, 76
+ *     locked -> running -> ended                      the locks are released, the command's status
+ *                  \-> ending (TERM) -> killed        one of them is lost, 76
  */
 
 #include <errno.h>
@@ -25,11 +26,14 @@
 #include <cjson/cJSON.h>
 
 #include "base/json.h"
+#include "base/xalloc.h"
 #include "pglockctl/ctl.h"
+#include "pglockctl/path_files.h"
 #include "pglockctl/run_command.h"
 #include "pglockctl/run_guard.h"
 #include "pglockctl/text.h"
 #include "wire/duration.h"
+#include "wire/resource.h"
 
 enum {
     RELEASE_MIN_MS = 250, /* how long one attempt to release may take: a quarter of the TTL */
@@ -40,13 +44,17 @@ enum {
 };
 
 static struct {
-    bool shared, no_wait;
+    bool shared, tree, no_wait;
     int64_t wait_ms, ttl_ms, kill_after_ms;
     const char *owner, *note, *yield;
 } o = {.wait_ms = -1, .ttl_ms = 30000, .kill_after_ms = 5000};
 
 static const struct opt options[] = {
     {.letter = 's', .name = "shared", .kind = OPT_FLAG, .into = &o.shared, .help = "lock shared"},
+    {.name = "tree",
+     .kind = OPT_FLAG,
+     .into = &o.tree,
+     .help = "lock all that is beneath the resources, too"},
     {.letter = 'n',
      .name = "nonblock",
      .kind = OPT_FLAG,
@@ -94,15 +102,16 @@ enum stage { RUNNING, ENDING, ENDED };
 struct run {
     const struct ctl *ctl;
     pglockd *client;
-    pglockd_lease *lease;
+    struct run_leases leases;
     struct run_times times;
     struct run_guard guard;
     struct run_signals signals;
     struct run_terminal terminal;
     pid_t pid; /* of the command, which leads its group; a zombie keeps the number taken */
     int timer;
-    int lost_fd;       /* written by the library's thread */
-    char lost_why[96]; /* before that */
+    int lost_fd;                                /* written by the library's thread, once */
+    char lost_resource[RESOURCE_BYTES_MAX + 1]; /* both before that */
+    char lost_why[96];
     enum stage stage;
     bool exited;
     int yield_signal;     /* 0: none */
@@ -119,7 +128,9 @@ static void on_lost(void *arg, pglockd_lease *l, pglockd_status why, const char 
     struct run *r = arg;
     uint64_t one = 1;
 
-    (void)l;
+    if (*r->lost_resource)
+        return;
+    snprintf(r->lost_resource, sizeof(r->lost_resource), "%s", pglockd_lease_resource(l));
     if (why == PGLOCKD_LOST)
         snprintf(r->lost_why, sizeof(r->lost_why), "it was lost (%s)", reason);
     else
@@ -127,13 +138,12 @@ static void on_lost(void *arg, pglockd_lease *l, pglockd_status why, const char 
     (void)!write(r->lost_fd, &one, sizeof(one));
 }
 
-static void begin_end(struct run *r, const char *why)
+static void begin_end(struct run *r, const char *resource, const char *why)
 {
     if (r->stage != RUNNING)
         return;
     r->stage = ENDING;
-    ctl_error("the lock on %s no longer holds: %s; ending the command",
-              pglockd_lease_resource(r->lease), why);
+    ctl_error("the lock on %s no longer holds: %s; ending the command", resource, why);
     run_begin_end(r->guard.shared, &r->times);
 }
 
@@ -153,13 +163,14 @@ static void keep_time(struct run *r)
     int64_t now = pglockd_now_us();
 
     if (r->stage == RUNNING) {
-        int64_t deadline = pglockd_lease_deadline_us(r->lease);
+        const pglockd_lease *first = run_leases_first_to_end(&r->leases);
+        int64_t deadline = pglockd_lease_deadline_us(first);
         int64_t kill_us = deadline - r->times.margin_us;
-        int64_t next = now + pglockd_lease_ttl_ms(r->lease) * 1000 / 6;
+        int64_t next = now + run_leases_ttl_ms(&r->leases) * 1000 / 6;
 
         s->deadline_us = deadline;
         if (now >= kill_us || s->kill_at_us != 0)
-            begin_end(r, "it could not be renewed in time");
+            begin_end(r, pglockd_lease_resource(first), "it could not be renewed in time");
         else
             set_timer(r, next < kill_us ? next : kill_us);
     }
@@ -178,8 +189,8 @@ static void keep_time(struct run *r)
 static void renew_here(struct run *r)
 {
     int64_t lead_ms = (r->times.margin_us + r->times.kill_after_us) / 1000;
-    if (pglockd_keep(r->client, r->lease, lead_ms, on_lost, r) != PGLOCKD_OK)
-        begin_end(r, pglockd_error(r->client));
+    if (!run_leases_keep(r->client, &r->leases, lead_ms, on_lost, r))
+        begin_end(r, pglockd_lease_resource(r->leases.at[0]), pglockd_error(r->client));
 }
 
 /* Stops the job that pglockctl belongs to, as the terminal would have; returns when continued. */
@@ -195,21 +206,20 @@ static void stop_job(const struct run *r)
     sigprocmask(SIG_BLOCK, &stop, NULL);
 }
 
-/* The lease as the guard leaves it: the guard may have renewed, or have lost it. */
-static void take_lease_back(struct run *r)
+/* The leases as the guard leaves them: it may have renewed, or have lost them. */
+static void take_leases_back(struct run *r)
 {
     struct run_shared *s = r->guard.shared;
 
     run_guard_give_back(&r->guard);
-    pglockd_lease *l =
-        pglockd_lease_adopt(pglockd_lease_resource(r->lease), pglockd_lease_token(r->lease),
-                            pglockd_lease_ttl_ms(r->lease), s->deadline_us);
-    if (l) {
-        pglockd_lease_free(r->lease);
-        r->lease = l;
+    struct run_leases l = run_leases_adopt(&r->leases, s->deadline_us);
+    if (l.n > 0) {
+        run_leases_free(&r->leases);
+        r->leases = l;
     }
     if (s->lost || s->kill_at_us != 0)
-        begin_end(r, "it was lost while the job was suspended");
+        begin_end(r, pglockd_lease_resource(r->leases.at[0]),
+                  "it, or one that was taken with it, was lost while the job was suspended");
     else
         renew_here(r);
 }
@@ -227,13 +237,13 @@ static void on_command_stopped(struct run *r, int signo)
         return;
     }
     if (r->stage == RUNNING) {
-        pglockd_unkeep(r->client, r->lease);
-        r->guard.shared->deadline_us = pglockd_lease_deadline_us(r->lease);
+        run_leases_unkeep(r->client, &r->leases);
+        r->guard.shared->deadline_us = run_leases_deadline_us(&r->leases);
         run_guard_take_over(&r->guard);
     }
     stop_job(r);
     if (r->stage == RUNNING)
-        take_lease_back(r);
+        take_leases_back(r);
     run_terminal_give(&r->terminal, r->pid);
     kill(-r->pid, SIGCONT);
 }
@@ -272,19 +282,21 @@ static void tell_command(struct run *r)
 }
 
 /*
- * Events come over the connection that took the lock. Where it was lost, another one renews the
- * lease, by which it hears of it from then on.
+ * Events come over the connection that took the locks. Where it was lost, another one renews the
+ * leases, by which it hears of them from then on.
  */
 static void listen_again(struct run *r)
 {
     int64_t now = pglockd_now_us();
-    int64_t left_us = pglockd_lease_deadline_us(r->lease) - now;
-    bool renewed = left_us > pglockd_lease_ttl_ms(r->lease) * 500; /* so a daemon answers */
+    int64_t left_us = run_leases_deadline_us(&r->leases) - now;
+    bool renewed = left_us > run_leases_ttl_ms(&r->leases) * 500; /* so a daemon answers */
     if (pglockd_fd(r->client) >= 0 || now < r->listen_at_us || !renewed)
         return;
     r->listen_at_us = now + LISTEN_AGAIN_MS * INT64_C(1000);
-    if (pglockd_renew(r->client, r->lease, 0) == PGLOCKD_OK)
-        r->listen_at_us = 0;
+    for (size_t i = 0; i < r->leases.n; i++)
+        if (pglockd_renew(r->client, r->leases.at[i], 0) != PGLOCKD_OK)
+            return;
+    r->listen_at_us = 0;
 }
 
 static void hear(struct run *r)
@@ -361,7 +373,7 @@ static void loop(struct run *r)
             continue;
         if (p[LOST].revents) {
             drain(r->lost_fd);
-            begin_end(r, r->lost_why);
+            begin_end(r, r->lost_resource, r->lost_why);
         }
         if (p[TIMER].revents)
             drain(r->timer);
@@ -383,53 +395,56 @@ static void make_id(char id[static 33])
         sprintf(id + 2 * i, "%02x", bytes[i]);
 }
 
-static int take_lock(struct run *r, const char *resource)
+/* All of them, or none. */
+static int take_locks(struct run *r, const pglockd_member *members, size_t n)
 {
     char id[33];
     pglockd_lock_options lock = PGLOCKD_LOCK_OPTIONS_INIT;
 
     make_id(id);
-    lock.shared = o.shared;
     lock.ttl_ms = o.ttl_ms;
     lock.wait_ms = o.no_wait ? 0 : o.wait_ms == DURATION_INF ? PGLOCKD_FOREVER : o.wait_ms;
     lock.id = id;
     lock.owner = o.owner;
     lock.note = o.note;
-    pglockd_status status = pglockd_lock(r->client, resource, &lock, &r->lease);
+    r->leases = run_leases_new(n);
+    pglockd_status status = pglockd_lock_all(r->client, members, n, &lock, r->leases.at);
     return status == PGLOCKD_OK ? CTL_OK : ctl_fail(r->ctl, r->client, status);
 }
 
-static void set_environment(const pglockd_lease *lease)
+/* The first lock in two variables, all of them as JSON in a third. */
+static void set_environment(const struct run_leases *leases)
 {
     struct buf text = {0};
-    const char *resource = pglockd_lease_resource(lease);
-    int64_t token = pglockd_lease_token(lease);
-
-    setenv("PGLOCK_RESOURCE", resource, 1);
-    buf_put_int(&text, token);
-    setenv("PGLOCK_TOKEN", buf_cstr(&text), 1);
-    buf_clear(&text);
     struct json j = json_to(&text);
+
     buf_putc(&text, '{');
-    json_string(&j, str_of(resource));
-    buf_printf(&text, ":%" PRId64 "}", token);
+    for (size_t i = 0; i < leases->n; i++) {
+        json_string(&j, str_of(pglockd_lease_resource(leases->at[i])));
+        buf_printf(&text, ":%" PRId64, pglockd_lease_token(leases->at[i]));
+    }
+    buf_putc(&text, '}');
     setenv("PGLOCK_TOKENS", buf_cstr(&text), 1);
+    setenv("PGLOCK_RESOURCE", pglockd_lease_resource(leases->at[0]), 1);
+    buf_clear(&text);
+    buf_put_int(&text, pglockd_lease_token(leases->at[0]));
+    setenv("PGLOCK_TOKEN", buf_cstr(&text), 1);
     buf_free(&text);
 }
 
 /* Everything but the command. 0, or -1 with errno. */
 static int prepare(struct run *r)
 {
-    r->times = run_times_for(pglockd_lease_ttl_ms(r->lease), o.kill_after_ms);
+    r->times = run_times_for(run_leases_ttl_ms(&r->leases), o.kill_after_ms);
     r->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     r->lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r->timer < 0 || r->lost_fd < 0 || run_signals_take(&r->signals) < 0)
         return -1;
-    if (run_guard_start(&r->guard, r->ctl->connect, r->lease, r->times) < 0)
+    if (run_guard_start(&r->guard, r->ctl->connect, &r->leases, r->times) < 0)
         return -1;
     r->guarded = true;
     run_terminal_open(&r->terminal);
-    set_environment(r->lease);
+    set_environment(&r->leases);
     return 0;
 }
 
@@ -454,29 +469,52 @@ static int command_status(const struct run *r)
 }
 
 /*
- * Releases the lock and returns the exit status. That it was held until now is the daemon's word;
- * where none answers, the deadline's.
+ * Releases the locks. Returns OK; LOST when one of them was lost; else why one could not be
+ * released. Where no daemon answers, the others are not asked for. *why is a sentence.
+ */
+static pglockd_status unlock_all(struct run *r, struct buf *why)
+{
+    pglockd_status worst = PGLOCKD_OK;
+
+    for (size_t i = 0; i < r->leases.n; i++) {
+        pglockd_status status = pglockd_unlock(r->client, r->leases.at[i]);
+        if (status == PGLOCKD_OK || worst == PGLOCKD_LOST)
+            continue;
+        worst = status;
+        buf_clear(why);
+        buf_puts(why, pglockd_error(r->client));
+        if (status != PGLOCKD_LOST)
+            break;
+    }
+    return worst;
+}
+
+/*
+ * The exit status after the locks were released. That they were held until now is the daemon's
+ * word; where none answers, the deadline's.
  */
 static int release(struct run *r, int status)
 {
-    int64_t ms = pglockd_lease_ttl_ms(r->lease) / 4;
+    struct buf why = {0};
+    int64_t ms = run_leases_ttl_ms(&r->leases) / 4;
 
     ms = ms < RELEASE_MIN_MS ? RELEASE_MIN_MS : ms > RELEASE_MAX_MS ? RELEASE_MAX_MS : ms;
     pglockd_set_timeouts(r->client, (int)ms, (int)ms);
-    pglockd_status released = pglockd_unlock(r->client, r->lease);
-    bool overdue = pglockd_now_us() >= pglockd_lease_deadline_us(r->lease);
+    int64_t deadline_us = run_leases_deadline_us(&r->leases);
+    pglockd_status released = unlock_all(r, &why);
+    bool overdue = pglockd_now_us() >= deadline_us;
 
-    if (r->guard.shared && r->guard.shared->kill_at_us != 0)
-        return CTL_LOST;
-    if (released == PGLOCKD_OK)
-        return status;
-    if (released == PGLOCKD_LOST) {
-        ctl_error("the lock was lost while the command ran: %s", pglockd_error(r->client));
-        return CTL_LOST;
+    if (r->guard.shared && r->guard.shared->kill_at_us != 0) {
+        status = CTL_LOST;
+    } else if (released == PGLOCKD_LOST) {
+        ctl_error("the lock was lost while the command ran: %s", buf_cstr(&why));
+        status = CTL_LOST;
+    } else if (released != PGLOCKD_OK) {
+        ctl_error("the lock could not be released and stands until its TTL: %s", buf_cstr(&why));
+        status = overdue ? CTL_LOST : status;
     }
-    ctl_error("the lock could not be released and stands until its TTL: %s",
-              pglockd_error(r->client));
-    return overdue ? CTL_LOST : status;
+    buf_free(&why);
+    return status;
 }
 
 static int run_locked(struct run *r, char **argv)
@@ -498,44 +536,107 @@ static int run_locked(struct run *r, char **argv)
     return release(r, status);
 }
 
+/* What is wrong with the command line, or NULL. */
+static const char *find_mistake(const struct ctl *ctl, const struct opt_words *words)
+{
+    if (ctl->json)
+        return "run has no output of its own: --json does not apply";
+    if (words->nwords == 0 && !path_wanted())
+        return "run needs a resource: pglockctl run RESOURCE... -- COMMAND";
+    if (words->nrest == 0)
+        return "run needs a command: pglockctl run RESOURCE... -- COMMAND";
+    if (o.no_wait && o.wait_ms >= 0)
+        return "--nonblock and --wait exclude each other";
+    return NULL;
+}
+
+/* A resource that another one in the list locks as well: nobody can be granted both. */
+static const char *find_overlap(const pglockd_member *m, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n; k++) {
+            bool same = i < k && strcmp(m[i].resource, m[k].resource) == 0;
+            bool beneath = i != k && m[i].tree &&
+                           resource_covers(str_of(m[i].resource), str_of(m[k].resource));
+            if (same || beneath)
+                return m[k].resource;
+        }
+    return NULL;
+}
+
+static int members_of_words(const struct opt_words *words, pglockd_member **members, size_t *n)
+{
+    *n = words->nwords;
+    *members = xcalloc(*n + 1, sizeof(**members));
+    for (size_t i = 0; i < *n; i++)
+        (*members)[i] = (pglockd_member){words->words[i], o.shared, o.tree};
+    const char *overlap = find_overlap(*members, *n);
+    if (overlap)
+        return ctl_usage_error("%s is named twice, or in a tree that is named, too", overlap);
+    return CTL_OK;
+}
+
+/* The names own the resources. */
+static int members_of_files(const struct opt_words *words, struct path_names *names,
+                            pglockd_member **members, size_t *n)
+{
+    const struct opt_words files = {.words = words->words, .nwords = words->nwords};
+    int status = path_names_get(names, &files, false);
+
+    for (size_t i = 0; i < names->n; i++)
+        names->at[i].tree |= o.tree;
+    path_names_reduce(names);
+    *n = names->n;
+    *members = xcalloc(*n + 1, sizeof(**members));
+    for (size_t i = 0; i < *n; i++)
+        (*members)[i] = (pglockd_member){names->at[i].resource, o.shared, names->at[i].tree};
+    if (status == CTL_OK && *n == 0)
+        status = ctl_usage_error("no file was named");
+    return status;
+}
+
 static int run_main(struct ctl *ctl, const struct opt_words *words)
 {
     struct run r = {.ctl = ctl};
+    struct path_names names = {0};
+    pglockd_member *members;
+    size_t n;
+    const char *mistake = find_mistake(ctl, words);
 
-    if (ctl->json)
-        return ctl_usage_error("run has no output of its own: --json does not apply");
-    if (words->nwords == 0)
-        return ctl_usage_error("run needs a resource: pglockctl run RESOURCE -- COMMAND");
-    if (words->nwords > 1)
-        return ctl_usage_error("run takes one resource, and the command behind --");
-    if (words->nrest == 0)
-        return ctl_usage_error("run needs a command: pglockctl run RESOURCE -- COMMAND");
-    if (o.no_wait && o.wait_ms >= 0)
-        return ctl_usage_error("--nonblock and --wait exclude each other");
+    if (mistake)
+        return ctl_usage_error("%s", mistake);
     if (o.yield && (r.yield_signal = signal_number(o.yield)) == 0)
         return ctl_usage_error("--yield: there is no signal %s", o.yield);
     r.client = ctl_client(ctl);
     if (r.yield_signal)
         pglockd_on_event(r.client, on_event, &r);
-    int status = take_lock(&r, words->words[0]);
+    int status = path_wanted() ? members_of_files(words, &names, &members, &n)
+                               : members_of_words(words, &members, &n);
+    if (status == CTL_OK)
+        status = take_locks(&r, members, n);
     if (status == CTL_OK)
         status = run_locked(&r, words->rest);
     pglockd_free(r.client);
-    pglockd_lease_free(r.lease);
+    run_leases_free(&r.leases);
+    free(members);
+    path_names_free(&names);
     return status;
 }
 
 const struct command command_run = {
     .name = "run",
-    .synopsis = "RESOURCE -- COMMAND [ARGUMENT]...",
+    .synopsis = "RESOURCE... -- COMMAND [ARGUMENT]...",
     .summary = "Run a command under a lock",
     .details =
-        "\nThe command finds the lock in PGLOCK_RESOURCE and PGLOCK_TOKEN, and as a JSON object\n"
-        "from resource to token in PGLOCK_TOKENS. When the lock is lost or cannot be renewed,\n"
-        "the command's process group gets TERM and then KILL, before the lease can have\n"
-        "expired. The exit status is the command's own, 128+N when signal N ended it, 126 or\n"
-        "127 when it could not be run, and else as below.\n",
+        "\nSeveral resources are locked together or not at all. With --files they are files, and\n"
+        "directories with all that is beneath them. The command finds the lock in\n"
+        "PGLOCK_RESOURCE and PGLOCK_TOKEN, and all of them as a JSON object from resource to\n"
+        "token in PGLOCK_TOKENS. When a lock is lost or cannot be renewed, the command's process\n"
+        "group gets TERM and then KILL, before the lease can have expired. The exit status is\n"
+        "the command's own, 128+N when signal N ended it, 126 or 127 when it could not be run,\n"
+        "and else as below.\n",
     .options = options,
     .noptions = sizeof(options) / sizeof(options[0]),
+    .files = FILES_BY_ITSELF,
     .main = run_main,
 };

@@ -111,7 +111,7 @@ struct watch {
     int fd;
     pglockd *client; /* made when first needed */
     const char *addresses;
-    pglockd_lease *lease;
+    struct run_leases leases;
     bool renewing;
 };
 
@@ -137,23 +137,23 @@ static void start_renewing(struct watch *w)
         w->client = pglockd_new(w->addresses);
     if (!w->client)
         return;
-    pglockd_lease *l =
-        pglockd_lease_adopt(pglockd_lease_resource(w->lease), pglockd_lease_token(w->lease),
-                            pglockd_lease_ttl_ms(w->lease), w->shared->deadline_us);
-    if (!l)
+    struct run_leases l = run_leases_adopt(&w->leases, w->shared->deadline_us);
+    if (l.n == 0)
         return;
-    pglockd_lease_free(w->lease);
-    w->lease = l;
+    run_leases_free(&w->leases);
+    w->leases = l;
     int64_t lead_ms = (w->times.margin_us + w->times.kill_after_us) / 1000;
-    w->renewing = pglockd_keep(w->client, w->lease, lead_ms, on_lost, w) == PGLOCKD_OK;
+    w->renewing = run_leases_keep(w->client, &w->leases, lead_ms, on_lost, w);
+    if (!w->renewing)
+        run_leases_unkeep(w->client, &w->leases);
 }
 
 static void stop_renewing(struct watch *w)
 {
     if (!w->renewing)
         return;
-    pglockd_unkeep(w->client, w->lease);
-    w->shared->deadline_us = pglockd_lease_deadline_us(w->lease);
+    run_leases_unkeep(w->client, &w->leases);
+    w->shared->deadline_us = run_leases_deadline_us(&w->leases);
     w->renewing = false;
 }
 
@@ -163,7 +163,7 @@ static int64_t enforce(struct watch *w)
     struct run_shared *s = w->shared;
 
     if (w->renewing && !s->lost)
-        s->deadline_us = pglockd_lease_deadline_us(w->lease);
+        s->deadline_us = run_leases_deadline_us(&w->leases);
     int64_t term_at = s->deadline_us - w->times.margin_us - w->times.kill_after_us;
     if (s->kill_at_us == 0 && term_at > pglockd_now_us())
         return term_at;
@@ -175,7 +175,7 @@ static int64_t enforce(struct watch *w)
     return INT64_MAX;
 }
 
-/* pglockctl has died: ends the command and, when it is surely dead, frees the lock. */
+/* pglockctl has died: ends the command and, when it is surely dead, frees the locks. */
 static void act_alone(struct watch *w)
 {
     int64_t give_up_us;
@@ -194,8 +194,8 @@ static void act_alone(struct watch *w)
         return;
     if (!w->client)
         w->client = pglockd_new(w->addresses);
-    if (w->client)
-        (void)pglockd_unlock(w->client, w->lease);
+    for (size_t i = 0; w->client && i < w->leases.n; i++)
+        (void)pglockd_unlock(w->client, w->leases.at[i]);
 }
 
 /* Returns when the guard is done. */
@@ -244,14 +244,13 @@ static int isolate(int fd)
 }
 
 static _Noreturn void guard_main(struct run_guard *g, const char *addresses,
-                                 const pglockd_lease *lease, int fd)
+                                 const struct run_leases *leases, int fd)
 {
     struct watch w = {.shared = g->shared, .times = g->times, .addresses = addresses};
 
     w.fd = isolate(fd);
-    w.lease = pglockd_lease_adopt(pglockd_lease_resource(lease), pglockd_lease_token(lease),
-                                  pglockd_lease_ttl_ms(lease), g->shared->deadline_us);
-    if (w.fd < 0 || !w.lease)
+    w.leases = run_leases_adopt(leases, g->shared->deadline_us);
+    if (w.fd < 0 || w.leases.n == 0)
         _exit(1);
     watch(&w);
     _exit(0);
@@ -259,7 +258,7 @@ static _Noreturn void guard_main(struct run_guard *g, const char *addresses,
 
 /* ---- in pglockctl ---- */
 
-int run_guard_start(struct run_guard *g, const char *addresses, const pglockd_lease *lease,
+int run_guard_start(struct run_guard *g, const char *addresses, const struct run_leases *leases,
                     struct run_times times)
 {
     int pair[2], prot = PROT_READ | PROT_WRITE;
@@ -273,13 +272,13 @@ int run_guard_start(struct run_guard *g, const char *addresses, const pglockd_le
     }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return -1;
-    g->shared->deadline_us = pglockd_lease_deadline_us(lease);
+    g->shared->deadline_us = run_leases_deadline_us(leases);
     g->pid = fork();
     if (g->pid < 0)
         return -1;
     if (g->pid == 0) {
         close(pair[0]);
-        guard_main(g, addresses, lease, pair[1]);
+        guard_main(g, addresses, leases, pair[1]);
     }
     close(pair[1]);
     g->fd = pair[0];

@@ -3,7 +3,7 @@
 
 /*
  * The guard of pglockctl run: a small process in a session of its own that ends the command's
- * process group before the lease can have expired, when pglockctl itself is killed, stopped or
+ * process group before a lease can have expired, when pglockctl itself is killed, stopped or
  * hangs. While the terminal has suspended the job (Ctrl-Z) it renews in pglockctl's place.
  */
 
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "client/pglockd.h"
+#include "pglockctl/run_leases.h"
 
 /* When the command is told to end, and when it is made to. Microseconds. */
 struct run_times {
@@ -47,8 +47,8 @@ int64_t run_begin_end(struct run_shared *s, const struct run_times *times);
 /* Is a process of this group alive? A zombie is not. */
 bool run_group_is_alive(pid_t group);
 
-/* Before there are threads. 0, or -1 with errno. addresses and lease are copied by the fork. */
-int run_guard_start(struct run_guard *g, const char *addresses, const pglockd_lease *lease,
+/* Before there are threads. 0, or -1 with errno. addresses and leases are copied by the fork. */
+int run_guard_start(struct run_guard *g, const char *addresses, const struct run_leases *leases,
                     struct run_times times);
 
 /* The guard renews from now on. The caller has stopped doing so. */

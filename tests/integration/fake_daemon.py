@@ -2,7 +2,8 @@
 
 It speaks enough of the line protocol for the client library and pglockctl. Its faults are switched
 on while it runs: silent (reads on, answers nothing), mangle (a function over each reply line),
-refuse (closes new connections), forced (tokens that are lost).
+refuse (closes new connections), forced (tokens that are lost). Trees are taken for what they
+are called alone.
 """
 import asyncio
 import json
@@ -23,9 +24,15 @@ def words_of(line):
     return words
 
 
+# Keys of LOCK that name a further member of a set, and may come again.
+MEMBERS = {"shared": ("shared", "node"), "exclusive": ("exclusive", "node"),
+           "shared-tree": ("shared", "tree"), "exclusive-tree": ("exclusive", "tree")}
+
+
 class Lock:
-    def __init__(self, token, mode, owner, note, ttl_ms):
+    def __init__(self, token, mode, owner, note, ttl_ms, scope="node"):
         self.token, self.mode, self.owner, self.note = token, mode, owner, note
+        self.scope = scope
         self.ttl_ms = ttl_ms
         self.since = time.monotonic()
         self.renew(ttl_ms)
@@ -129,6 +136,8 @@ class FakeDaemon:
         verb = words[0][1].upper()
         args = [text for key, text in words[1:] if key is None]
         keys = {key: text for key, text in words[1:] if key is not None}
+        for member in MEMBERS.keys() & keys.keys():
+            keys[member] = [text for key, text in words[1:] if key == member]
         self.requests.append((verb, args, keys))
         status, body = await getattr(self, "do_" + verb.lower())(*args, **keys)
         reply = f"{tag + ' ' if tag else ''}{status} {json.dumps(body)}\n"
@@ -156,28 +165,37 @@ class FakeDaemon:
 
     def describe(self, resource, lock):
         now = time.monotonic()
-        return {"resource": resource, "owner": lock.owner, "mode": lock.mode, "scope": "node",
+        return {"resource": resource, "owner": lock.owner, "mode": lock.mode, "scope": lock.scope,
                 "held_ms": int((now - lock.since) * 1000), "note": lock.note,
                 "ttl_ms": int((lock.expires - now) * 1000)}
 
-    async def do_lock(self, resource, mode="exclusive", ttl="30s", wait="0s", owner="", note="",
-                      id=None):
+    def first_held(self, members):
+        """A resource of members that is held in a way that conflicts, or None."""
+        return next((resource for resource, mode, _ in members
+                     if not all(l.mode == mode == "shared" for l in self.holders(resource))), None)
+
+    async def do_lock(self, *resources, mode="exclusive", scope="node", ttl="30s", wait="0s",
+                      owner="", note="", id=None, **others):
+        members = [(resource, mode, scope) for resource in resources]
+        members += [(resource, *MEMBERS[key]) for key, named in others.items()
+                    for resource in named]
         start, wait_ms = time.monotonic(), milliseconds(wait)
-        while True:
-            held = self.holders(resource)
-            if all(l.mode == mode == "shared" for l in held):
-                break
+        while held := self.first_held(members):
             if wait_ms is not None and (time.monotonic() - start) * 1000 >= wait_ms:
                 what = "TIMEOUT" if wait_ms else "BUSY"
-                return what, {"code": what.lower(), "message": f"{resource} is held",
-                              "resource": resource,
-                              "holders": [self.describe(resource, l) for l in held]}
+                return what, {"code": what.lower(), "message": f"{held} is held",
+                              "resource": held,
+                              "holders": [self.describe(held, l) for l in self.holders(held)]}
             await asyncio.sleep(0.005)
-        self.token += 1
-        lock = Lock(self.token, mode, owner, note, milliseconds(ttl))
-        self.held[resource].append(lock)
-        self.granted.append(lock)
-        return "OK", {"resource": resource, "token": self.token, "ttl_ms": milliseconds(ttl),
+        locks = []
+        for resource, mode, scope in members:
+            self.token += 1
+            lock = Lock(self.token, mode, owner, note, milliseconds(ttl), scope)
+            self.held[resource].append(lock)
+            self.granted.append(lock)
+            locks.append({"resource": resource, "token": self.token, "mode": mode, "scope": scope})
+        return "OK", {"locks": locks, "resource": locks[0]["resource"],
+                      "token": locks[0]["token"], "ttl_ms": milliseconds(ttl),
                       "waited_ms": int((time.monotonic() - start) * 1000)}
 
     def find(self, resource, token):

@@ -1,4 +1,4 @@
-"""Files as resources: how they are named."""
+"""Files as resources: how they are named, and locking by file."""
 
 import json
 import os
@@ -8,6 +8,8 @@ import subprocess
 import pytest
 
 from conftest import PGLOCKCTL, ctl, need_programs
+from fake_daemon import FakeDaemon
+from lines import Lines, eventually
 
 NOWHERE = "127.0.0.1:1"
 
@@ -15,6 +17,12 @@ NOWHERE = "127.0.0.1:1"
 @pytest.fixture(autouse=True)
 def programs():
     need_programs()
+
+
+@pytest.fixture
+def fake():
+    with FakeDaemon() as one:
+        yield one
 
 
 def make_root(directory, prefix):
@@ -28,6 +36,17 @@ def make_root(directory, prefix):
 def shop(tmp_path):
     """A root with the prefix "shop", with src/a.c in it."""
     return make_root(tmp_path / "shop", "shop")
+
+
+@pytest.fixture
+def prefix(request):
+    """A prefix of this test alone, for those that share a daemon."""
+    return "files/" + request.node.name.replace("[", "-").replace("]", "")
+
+
+@pytest.fixture
+def root(tmp_path, prefix):
+    return make_root(tmp_path / "root", prefix)
 
 
 def path(*arguments, cwd=None, stdin=b"", **environment):
@@ -267,3 +286,184 @@ def test_nothing_is_printed_unless_all_can_be_named(shop):
 def test_usage(words):
     done = ctl(NOWHERE, *words)
     assert done.returncode == 64 and done.stdout == "" and done.stderr
+
+
+# ---- locking ----
+
+
+def test_lock_by_file(daemon, root, prefix):
+    (root / "link").symlink_to("src")
+    token = ctl(daemon.address, "lock", "--files", "src/a.c", "ttl=1m", cwd=root).stdout.strip()
+    assert int(token) > 0
+    busy = ctl(daemon.address, "lock", "--files", "link/a.c", cwd=root)
+    assert busy.returncode == 75 and f"{prefix}/src/a.c" in busy.stderr
+    shown = ctl(daemon.address, "info", "--files", "a.c", cwd=root / "src").stdout
+    assert shown.startswith(f"{prefix}/src/a.c\n")
+    for command in "check", "renew", "unlock":
+        done = ctl(daemon.address, command, "--files", root / "link/a.c", f"token={token}")
+        assert done.returncode == 0, (command, done.stderr)
+    assert "free" in ctl(daemon.address, "info", f"{prefix}/src/a.c").stdout
+
+
+def test_files_that_look_like_words(daemon, root, prefix):
+    token = ctl(daemon.address, "lock", "--files", "--", "ttl=1s", cwd=root).stdout.strip()
+    assert f'{prefix}/ttl=1s' in ctl(daemon.address, "ls", f"prefix={prefix}").stdout
+    assert ctl(daemon.address, "unlock", "--files", f"token={token}", "./ttl=1s",
+               cwd=root).returncode == 0
+
+
+def held_beneath(daemon, prefix):
+    with Lines(daemon.line) as client:
+        return sorted(lock["resource"] for lock in client.ask_ok(f"LIST prefix={prefix}")["locks"])
+
+
+def test_several_files_or_none(daemon, root, prefix):
+    done = ctl(daemon.address, "lock", "--files", "b", "src/a.c", "./b", cwd=root)
+    assert done.returncode == 0, done.stderr
+    locks = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert [name for _, name in locks] == [f"{prefix}/b", f"{prefix}/src/a.c"]
+    busy = ctl(daemon.address, "lock", "--files", "a", "b", "c", cwd=root)
+    assert busy.returncode == 75 and f"{prefix}/b" in busy.stderr and busy.stdout == ""
+    assert held_beneath(daemon, prefix) == [f"{prefix}/b", f"{prefix}/src/a.c"]
+    for token, name in locks:
+        assert ctl(daemon.address, "unlock", name, f"token={token}").returncode == 0
+
+
+def locked(fake):
+    """Arguments and keys of the LOCKs that were asked for, without the id."""
+    return [(args, {key: value for key, value in keys.items() if key != "id"})
+            for verb, args, keys in fake.requests if verb == "LOCK"]
+
+
+def test_a_set_is_one_request(fake, shop):
+    for name in "b", "docs", "src/sub":
+        (shop / name).mkdir()
+    done = ctl(fake.address, "lock", "--files", "z", "docs", "a", "b", "ttl=1m", "src/sub/x", "src",
+               "src/a.c", "./a", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert locked(fake) == [(["shop/a", "shop/z"], {
+        "ttl": "1m", "exclusive-tree": ["shop/b", "shop/docs", "shop/src"]})]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [
+        "shop/a", "shop/z", "shop/b", "shop/docs", "shop/src"]
+
+
+@pytest.mark.parametrize("files, arguments, keys", [
+    (["src"], ["shop/src"], {"scope": "tree", "mode": "shared"}),
+    (["src", "docs/"], ["shop/docs", "shop/src"], {"scope": "tree", "mode": "shared"}),
+    (["src", "a"], ["shop/a"], {"mode": "shared", "shared-tree": ["shop/src"]})])
+def test_shared_sets(fake, shop, files, arguments, keys):
+    assert ctl(fake.address, "lock", "--files", "mode=shared", *files, cwd=shop).returncode == 0
+    assert ctl(fake.address, "run", "-s", "--files", *files, "--ttl", "30s", "--", "true",
+               cwd=shop).returncode == 0
+    assert locked(fake) == [(arguments, keys),
+                            (arguments, dict(keys, ttl="30000ms", wait="inf"))]
+
+
+def test_quotes_in_the_name_of_a_directory(fake, shop):
+    (shop / 'say "hi"').mkdir()
+    assert ctl(fake.address, "lock", "--files", 'say "hi"', "a", cwd=shop).returncode == 0
+    assert locked(fake) == [(["shop/a"], {"exclusive-tree": ['shop/say "hi"']})]
+
+
+# ---- run ----
+
+
+def test_run_by_file(daemon, root, prefix):
+    done = ctl(daemon.address, "run", "--files", "src/a.c", "src/./a.c", "b", "--", "sh", "-c",
+               'echo "$PGLOCK_TOKENS"', cwd=root)
+    assert done.returncode == 0, done.stderr
+    tokens = json.loads(done.stdout)
+    assert sorted(tokens) == [f"{prefix}/b", f"{prefix}/src/a.c"]
+    assert all(isinstance(token, int) for token in tokens.values())
+    assert held_beneath(daemon, prefix) == []
+
+
+def test_run_with_several_resources(daemon, prefix):
+    names = [f"{prefix}/b", f"{prefix}/a"]
+    script = 'echo "$PGLOCK_RESOURCE $PGLOCK_TOKEN $PGLOCK_TOKENS"'
+    done = ctl(daemon.address, "run", *names, "--", "sh", "-c", script)
+    first, token, tokens = done.stdout.split(" ", 2)
+    assert list(json.loads(tokens)) == names
+    assert first == names[0] and json.loads(tokens)[first] == int(token)
+
+
+def test_run_tree(fake, shop):
+    assert ctl(fake.address, "run", "--tree", "a", "b", "--", "true").returncode == 0
+    assert ctl(fake.address, "run", "--tree", "--files", "c/d", "c", "--", "true",
+               cwd=shop).returncode == 0
+    assert [(args, keys["scope"]) for args, keys in locked(fake)] == [
+        (["a", "b"], "tree"), (["shop/c"], "tree")]
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def run(address, *arguments, stdin=subprocess.DEVNULL):
+        started.append(subprocess.Popen([PGLOCKCTL, "--connect", address, "run", *arguments],
+                                        stdin=stdin, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in process.stdout, process.stderr:
+            stream.close()
+
+
+def test_one_lost_lock_ends_the_command(fake, start):
+    process = start(fake.address, "--ttl", "1s", "a", "b", "c", "--", "sh", "-c",
+                    "echo up; exec sleep 60")
+    assert process.stdout.readline() == "up\n"
+    fake.forced.add(fake.find("b", fake.token - 1).token)
+    assert process.wait(10) == 76
+    assert "the lock on b no longer holds: it was lost (forced)" in process.stderr.read()
+    assert not fake.holders("a") and not fake.holders("c")
+
+
+def test_all_locks_are_renewed(fake, start):
+    process = start(fake.address, "--ttl", "1s", "a", "b", "--", "sh", "-c", "echo up; exec cat",
+                    stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "up\n"
+    first = {name: fake.holders(name)[0].expires for name in "ab"}
+    eventually(lambda: all(fake.holders(name)[0].expires > first[name] for name in "ab"))
+    process.stdin.close()
+    assert process.wait(10) == 0
+
+
+def test_frozen_daemon_ends_the_command_under_several(fake, start):
+    process = start(fake.address, "--ttl", "1s", "a", "b", "--", "sh", "-c",
+                    "echo up; exec sleep 60")
+    assert process.stdout.readline() == "up\n"
+    fake.silent = True
+    assert process.wait(10) == 76
+    assert "could not be renewed in time" in process.stderr.read()
+
+
+def test_guard_releases_all_locks(fake, start):
+    process = start(fake.address, "--ttl", "6s", "a", "b", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert process.stdout.readline() == "up\n"
+    process.kill()
+    eventually(lambda: not fake.holders("a") and not fake.holders("b"))
+    assert sum(verb == "UNLOCK" for verb, _, _ in fake.requests) == 2
+
+
+def test_tree_over_files(daemon, root):
+    """A directory keeps out who locks a file in it, and the other way round."""
+    held = ctl(daemon.address, "run", "--files", "src", "--", PGLOCKCTL, "lock", "--files",
+               "src/a.c", cwd=root)
+    assert held.returncode == 75, held.stderr
+    other = ctl(daemon.address, "run", "--files", "src/a.c", "new", "--", PGLOCKCTL, "lock",
+                "--files", "src/", "other", cwd=root)
+    assert other.returncode == 75, other.stderr
+
+
+def test_locks_of_one_request_end_together(daemon, root, prefix):
+    done = ctl(daemon.address, "lock", "--files", "a", "src", "b", "id=job-6", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert held_beneath(daemon, prefix) == [f"{prefix}/{name}" for name in ("a", "b", "src")]
+    assert ctl(daemon.address, "renew", "id=job-6", "ttl=1m").returncode == 0
+    assert ctl(daemon.address, "unlock", "id=job-6").returncode == 0
+    assert held_beneath(daemon, prefix) == []

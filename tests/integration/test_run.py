@@ -144,9 +144,11 @@ def test_shared(server, resource, start):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["run"], ["run", "a"], ["run", "a", "--"], ["run", "a", "b", "--", "true"],
+    ["run"], ["run", "a"], ["run", "a", "--"], ["run", "--", "true"], ["run", "a", "b"],
     ["run", "-n", "-w", "1s", "a", "--", "true"], ["run", "--ttl", "30", "a", "--", "true"],
-    ["run", "--tree", "a", "--", "true"], ["run", "-E", "256", "a", "--", "true"]])
+    ["run", "--frob", "a", "--", "true"], ["run", "-E", "256", "a", "--", "true"],
+    ["run", "--root", "/", "a", "--", "true"], ["run", "--files", "--", "true"],
+    ["run", "a", "b", "a", "--", "true"], ["run", "--tree", "a/b", "a", "--", "true"]])
 def test_bad_arguments(fake, arguments):
     done = ctl(fake.address, *arguments)
     assert done.returncode == 64 and done.stderr
@@ -442,12 +444,13 @@ print("ended", os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
-def test_suspended_job_keeps_its_lock(fake, resource):
+@pytest.mark.parametrize("more", [[], ["second"]])
+def test_suspended_job_keeps_its_locks(fake, resource, more):
     pid, fd = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [
             sys.executable, "-c", SHELL, PGLOCKCTL, "--connect", fake.address, "run", "--ttl", "2s",
-            resource, "--", "sh", "-c", "echo up; read x; echo got-$x; exit 6"])
+            resource, *more, "--", "sh", "-c", "echo up; read x; echo got-$x; exit 6"])
     job = Terminal.__new__(Terminal)
     job.pid, job.fd, job.text = pid, fd, ""
     try:
@@ -456,7 +459,8 @@ def test_suspended_job_keeps_its_lock(fake, resource):
         job.expect("stopped")
         assert "not-stopped" not in job.text
         job.expect("continued")
-        assert len(fake.holders(resource)) == 1  # renewed for two TTLs
+        for name in resource, *more:
+            assert len(fake.holders(name)) == 1  # renewed for two TTLs
         job.type("again\n")
         job.expect("got-again")
         job.expect("ended 6")

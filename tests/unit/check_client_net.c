@@ -419,6 +419,61 @@ START_TEST(the_deadline_counts_from_sending)
 }
 END_TEST
 
+static char asked[256]; /* the last LOCK, read when it was answered */
+
+/* The tokens come in another order than the resources were named in. */
+static void grants_several(struct server *s, const char *line, char *out, size_t size)
+{
+    if (strncmp(line, "LOCK", 4) != 0) {
+        usual(s, line, out, size);
+        return;
+    }
+    snprintf(asked, sizeof(asked), "%s", line);
+    snprintf(out, size,
+             "OK {\"locks\":[{\"resource\":\"c\",\"token\":3},{\"resource\":\"b\",\"token\":2},"
+             "{\"resource\":\"a\",\"token\":1}],\"token\":3,\"ttl_ms\":1000,\"waited_ms\":0}");
+}
+
+START_TEST(several_are_asked_for_at_once)
+{
+    static const pglockd_member members[] = {{"a", 0, 0}, {"b", 1, 1}, {"c", 0, 0}};
+    pglockd_lock_options o = PGLOCKD_LOCK_OPTIONS_INIT;
+    struct server s;
+    pglockd_lease *l[3];
+    start(&s, grants_several);
+    pglockd *c = client_of(s.address);
+
+    o.shared = 1; /* the members say it */
+    o.wait_ms = PGLOCKD_FOREVER;
+    ck_assert_int_eq(pglockd_lock_all(c, members, 3, &o, l), PGLOCKD_OK);
+    ck_assert_str_eq(asked, "LOCK \"a\" \"c\" shared-tree=\"b\" wait=inf");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_str_eq(pglockd_lease_resource(l[i]), members[i].resource);
+        ck_assert_int_eq(pglockd_lease_token(l[i]), i + 1);
+        pglockd_lease_free(l[i]);
+    }
+    pglockd_free(c);
+    stop(&s);
+}
+END_TEST
+
+/* A grant in which one is missing is none. */
+START_TEST(several_or_none)
+{
+    static const pglockd_member members[] = {{"a", 0, 0}, {"d", 0, 0}};
+    struct server s;
+    pglockd_lease *l[2];
+    start(&s, grants_several);
+    pglockd *c = client_of(s.address);
+
+    ck_assert_int_eq(pglockd_lock_all(c, members, 2, NULL, l), PGLOCKD_PROTOCOL);
+    ck_assert(l[0] == NULL && l[1] == NULL);
+    ck_assert_int_eq(pglockd_lock_all(c, members, 0, NULL, l), PGLOCKD_INVALID);
+    pglockd_free(c);
+    stop(&s);
+}
+END_TEST
+
 static _Atomic int unlocks;
 static const char *lost_reason;
 
@@ -675,8 +730,8 @@ UNIT_MAIN("client_net", silence_ends_in_time, a_wait_is_bounded_by_this_clock,
           a_frozen_daemon_is_noticed_while_waiting, another_protocol_is_named,
           half_a_reply_is_no_reply, bad_arguments_are_not_sent, events_and_farewells_are_told,
           the_next_address_is_used, what_one_daemon_cannot_do_another_does,
-          the_deadline_counts_from_sending, a_release_whose_reply_was_lost_is_a_release,
-          a_kept_lease_is_renewed_until_it_is_unlocked, a_loss_is_told_before_the_deadline,
-          a_lost_lease_is_told_with_its_reason, unkeep_waits_for_the_callback,
-          many_leases_are_kept_by_one_handle, a_forked_child_leaves_the_connection_alone,
-          names_are_resolved_within_the_time)
+          the_deadline_counts_from_sending, several_are_asked_for_at_once, several_or_none,
+          a_release_whose_reply_was_lost_is_a_release, a_kept_lease_is_renewed_until_it_is_unlocked,
+          a_loss_is_told_before_the_deadline, a_lost_lease_is_told_with_its_reason,
+          unkeep_waits_for_the_callback, many_leases_are_kept_by_one_handle,
+          a_forked_child_leaves_the_connection_alone, names_are_resolved_within_the_time)
