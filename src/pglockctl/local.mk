@@ -19,6 +19,8 @@ pglockctl_parts = \
     src/pglockctl/migrate.c \
     src/pglockctl/options.c \
     src/pglockctl/options.h \
+    src/pglockctl/others.c \
+    src/pglockctl/others.h \
     src/pglockctl/pages.c \
     src/pglockctl/pages.h \
     src/pglockctl/path.c \

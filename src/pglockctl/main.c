@@ -63,7 +63,8 @@ static int print_help(void)
     opt_put_help(&out, common_options, COMMON_OPTIONS);
     opt_put_help(&out, main_options, 1);
     buf_puts(&out, "\nPGLOCKCTL_CONNECT is used where --connect is not given; without both the\n"
-                   "address is 127.0.0.1:7432. pglockctl COMMAND --help tells more.\n");
+                   "address is 127.0.0.1:7432. PGLOCKCTL_NAME stands for --name.\n"
+                   "pglockctl COMMAND --help tells more.\n");
     buf_puts(&out, exit_help);
     fputs(buf_cstr(&out), stdout);
     buf_free(&out);
@@ -125,6 +126,18 @@ static int run_with(const struct command *command, const struct opt_words *words
     return status;
 }
 
+/* What is not given on the command line comes from the environment. */
+static void take_environment(void)
+{
+    if (!ctl.connect) {
+        ctl.connect = getenv("PGLOCKCTL_CONNECT");
+        ctl.connect_from_env = ctl.connect != NULL;
+    }
+    const char *name = getenv("PGLOCKCTL_NAME");
+    if (!ctl.name && name && *name)
+        ctl.name = name;
+}
+
 /* Options of the command's own go before those of the same name for all. */
 static int run_command(const struct command *command, int argc, char **argv)
 {
@@ -143,10 +156,7 @@ static int run_command(const struct command *command, int argc, char **argv)
         return print_command_help(command);
     if (!parsed)
         return CTL_BAD_REQUEST;
-    if (!ctl.connect) {
-        ctl.connect = getenv("PGLOCKCTL_CONNECT");
-        ctl.connect_from_env = ctl.connect != NULL;
-    }
+    take_environment();
     return run_with(command, &words);
 }
 

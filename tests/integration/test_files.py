@@ -1,4 +1,4 @@
-"""Files as resources: how they are named, and locking by file."""
+"""Files as resources: how they are named, locking by file, and what others hold of them."""
 
 import json
 import os
@@ -467,3 +467,107 @@ def test_locks_of_one_request_end_together(daemon, root, prefix):
     assert ctl(daemon.address, "renew", "id=job-6", "ttl=1m").returncode == 0
     assert ctl(daemon.address, "unlock", "id=job-6").returncode == 0
     assert held_beneath(daemon, prefix) == []
+
+
+# ---- what others hold ----
+
+
+def test_others(daemon, root, prefix):
+    def others(*words, **more):
+        return ctl(daemon.address, "info", "--others", *words, cwd=root, **more)
+
+    assert others("--files", "src/a.c").returncode == 0
+    assert others("--files", "src/a.c").stdout == ""
+    ctl(daemon.address, "lock", "--files", "src/a.c", "note=refactor", "--name", "agent-7", cwd=root)
+    assert others("--files", "src/a.c", "--name", "agent-7").returncode == 0
+    seen = others("--files", "other", "src/a.c", "x" * 250)
+    assert seen.returncode == 75
+    assert [line.split()[:2] for line in seen.stdout.splitlines()[1:]] == [
+        [f"{prefix}/src/a.c", "agent-7"]]
+    assert "refactor" in seen.stdout
+    assert others("-E", "3", f"{prefix}/src/a.c").returncode == 3
+    assert others("--files", "src/a", "src/a.cc", "src/a.c/x").returncode == 0
+    assert others("--files", "src").returncode == others("--files", ".").returncode == 75
+    assert others(f"{prefix}/src").returncode == 0  # a resource is not all that is beneath it
+    assert json.loads(others("--json", "--files", "src/a.c").stdout.splitlines()[0])["resources"]
+
+
+def test_shared_locks_of_two(daemon, root):
+    for name in "one", "two":
+        ctl(daemon.address, "lock", "--files", "a", "mode=shared", "--name", name, cwd=root)
+    seen = ctl(daemon.address, "info", "--others", "--files", "a", "--name", "one", cwd=root)
+    assert seen.returncode == 75
+    assert [line.split()[1] for line in seen.stdout.splitlines()[1:]] == ["two"]
+
+
+@pytest.mark.parametrize("mode, status", [([], 0), (["-s"], 75)])
+def test_the_token_of_an_exclusive_lock_makes_it_ours(daemon, root, mode, status):
+    """Whatever name it was taken under; a shared lock could be somebody else's as well."""
+    done = ctl(daemon.address, "run", *mode, "--owner", "job", "--files", "a", "b", "--", PGLOCKCTL,
+               "info", "--others", "--files", "a", cwd=root)
+    assert done.returncode == status, done.stderr
+
+
+def test_a_token_that_was_lost_makes_nothing_ours(daemon, root, prefix):
+    stale = ctl(daemon.address, "lock", f"{prefix}/a").stdout.strip()
+    ctl(daemon.address, "unlock", f"{prefix}/a", f"token={stale}")
+    ctl(daemon.address, "lock", f"{prefix}/a", "owner=other")
+    done = subprocess.run([PGLOCKCTL, "info", "--others", "--files", "a"], cwd=root, check=False,
+                          env=dict(os.environ, PGLOCKCTL_CONNECT=daemon.address,
+                                   PGLOCK_TOKENS=json.dumps({f"{prefix}/a": int(stale)})),
+                          capture_output=True, timeout=60)
+    assert done.returncode == 75, done.stderr
+
+
+def test_name_from_the_environment(daemon, root):
+    environment = dict(os.environ, PGLOCKCTL_CONNECT=daemon.address, PGLOCKCTL_NAME="agent-9")
+
+    def run(*words):
+        return subprocess.run([PGLOCKCTL, *words], env=environment, cwd=root, check=False,
+                              capture_output=True, text=True, timeout=60)
+
+    assert run("lock", "--files", "a").returncode == 0
+    assert "agent-9" in run("info", "--files", "a").stdout
+    assert run("info", "--others", "--files", "a").returncode == 0
+    assert run("info", "--others", "--files", "a", "--name", "x").returncode == 75
+
+
+def test_trees_above(fake, shop):
+    ctl(fake.address, "lock", "--files", "src/", "owner=other", cwd=shop)
+    ctl(fake.address, "lock", "shop", "owner=another")  # not with what is beneath it
+    seen = ctl(fake.address, "info", "--others", "--files", "src/deep/x", "y", cwd=shop)
+    assert seen.returncode == 75
+    assert [line.split()[:4] for line in seen.stdout.splitlines()[1:]] == [
+        ["shop/src", "other", "exclusive", "tree"]]
+    # What is too long for a resource is held by nobody, but by trees.
+    deep = "/".join("d" * 40)
+    assert ctl(fake.address, "info", "--others", "--files", deep, cwd=shop).returncode == 0
+    assert ctl(fake.address, "info", "--others", "--files", f"src/{deep}",
+               cwd=shop).returncode == 75
+
+
+def test_a_tree_of_others_is_shown_once(daemon, root, prefix):
+    ctl(daemon.address, "lock", "--files", "src/", "owner=other", cwd=root)
+    seen = ctl(daemon.address, "info", "--others", "--files", "src/a.c", "src/b/c", "src", "y",
+               cwd=root)
+    assert seen.returncode == 75
+    assert [line.split()[:4] for line in seen.stdout.splitlines()[1:]] == [
+        [f"{prefix}/src", "other", "exclusive", "tree"]]
+    done = ctl(daemon.address, "run", "--owner", "job", "--files", "x/", "--", PGLOCKCTL, "info",
+               "--others", "--files", "x/a", "x/b", cwd=root)
+    assert done.returncode == 0, done.stdout
+
+
+def test_others_of_many_files(daemon, root, prefix):
+    files = "".join(f"d{n % 7}/f{n}\0" for n in range(1000))
+    ctl(daemon.address, "lock", f"{prefix}/d5/f999", "owner=other")
+    ctl(daemon.address, "lock", f"{prefix}/d0/f0", "owner=other")
+    seen = ctl(daemon.address, "info", "--others", "--files0-from=-", cwd=root, input=files)
+    assert seen.returncode == 75
+    assert sorted(line.split()[0] for line in seen.stdout.splitlines()[1:]) == [
+        f"{prefix}/d0/f0", f"{prefix}/d5/f999"]
+
+
+def test_others_that_cannot_be_asked(shop):
+    assert ctl(NOWHERE, "info", "--others", "--files", "a", cwd=shop).returncode == 69
+    assert ctl(NOWHERE, "info", "--others", "--files0-from=-", cwd=shop, input="").returncode == 0
