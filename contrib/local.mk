@@ -1,4 +1,4 @@
-# What operators use beside the programs: a systemd unit, alert rules, a dashboard.
+# What is used beside the programs: a systemd unit, alert rules, a dashboard, git hooks.
 
 EXTRA_DIST += contrib/systemd/pglockd.service.in contrib/systemd/pglockd.sysusers
 CLEANFILES += contrib/systemd/pglockd.service
@@ -29,3 +29,7 @@ dist_prometheus_DATA = contrib/prometheus/pglockd.rules.yml contrib/prometheus/s
 
 grafanadir = $(pkgdatadir)/grafana
 dist_grafana_DATA = contrib/grafana/pglockd.json
+
+gitdir = $(pkgdatadir)/git
+dist_git_SCRIPTS = contrib/git/pglockd-hook
+dist_git_DATA = contrib/git/README.md

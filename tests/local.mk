@@ -133,6 +133,7 @@ EXTRA_DIST += \
     tests/integration/test_events.py \
     tests/integration/test_faults.py \
     tests/integration/test_files.py \
+    tests/integration/test_git.py \
     tests/integration/test_isolation.py \
     tests/integration/test_lost_replies.py \
     tests/integration/test_metrics.py \
