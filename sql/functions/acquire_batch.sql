@@ -12,7 +12,8 @@
 --             exclusive, ttl_ms, wait   one element a request
 --             conn, request             numbers by which the daemon knows it
 --             owner, note, identity, id, session, grace_ms, bound   may be shorter arrays: what is missing is null
--- Returns:    item      position of the request in the arrays, from 1
+-- Returns:    item      position of the request in the arrays, from 1; null with numbers: all were granted, in their
+--                       order, and status is null, too
 --             status    g granted (number: token)      w waits (number: ticket)
 --                       W waits, and a holder wants to hear of it (pglockd.tell_listeners())
 --                       b busy                         q busy: quiet period, nothing is granted
@@ -47,6 +48,7 @@ declare
     v_item integer[];
     v_status "char"[];
     v_number bigint[];
+    v_granted text[];
     v_one record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -83,40 +85,44 @@ begin
     end if;
 
     -- Those that meet nobody. A statement of its own, so that it sees what the last holders of the guards committed.
+    -- Tokens are drawn in the order of the requests.
     if v_free is null or cardinality(v_free) > 0 then
-        with now as materialized (
-            select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us,
-                   exists (select from pglockd.lease l where l.scope = 'tree')
-                   or exists (select from pglockd.waiter w where w.scope = 'tree') as trees
-              from pglockd.clock c where c.one
-        ), free as materialized (
-            select q.*, now.us, nextval('pglockd.token_seq') as token
-              from now
-             cross join unnest(p_resource, p_exclusive, p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id,
-                               p_session, p_grace_ms, p_bound) with ordinality
-                        q (resource, exclusive, ttl_ms, conn, request, owner, note, identity, id, session, grace_ms, bound, k)
-             where now.us >= now.quiet_until_us
-               and (v_free is null or q.k = any (v_free))
-               and not exists (select from pglockd.lease_exclusive l where l.resource = q.resource offset 0)
-               and not exists (select from pglockd.lease_shared l where q.exclusive and l.resource = q.resource offset 0)
-               and not exists (select from pglockd.waiter w
-                                where w.resource = q.resource and w.absent_until_us is null offset 0)
-               and (q.session is null or q.session = any (v_living))
-               and (q.id is null or not pglockd.is_repeated(q.id, coalesce(q.owner, ''), coalesce(q.identity, '')))
-               and (not now.trees or not pglockd.is_covered(q.resource, q.exclusive))
-        ), granted as (
+        with granted as (
             insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id, request_id,
                                        session_id, grace_ms, instance_id, mode, scope, delivered, bound, resource, owner,
                                        identity, note, idempotency_key)
-            select f.token, pglockd.lease_end(f.us, f.ttl_ms), pglockd.lease_end(f.us, f.ttl_ms), f.ttl_ms, f.token,
-                   clock_timestamp(), f.conn, f.request, f.session, f.grace_ms, p_instance,
-                   case when f.exclusive then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
-                   coalesce(f.bound, false), f.resource, coalesce(f.owner, ''), coalesce(f.identity, ''), f.note, f.id
-              from free f
+            select n.token, n.end_us, n.end_us, p_ttl_ms[n.k], n.token, clock_timestamp(), p_conn[n.k], p_request[n.k],
+                   p_session[n.k], p_grace_ms[n.k], p_instance,
+                   case when p_exclusive[n.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
+                   coalesce(p_bound[n.k], false), p_resource[n.k], coalesce(p_owner[n.k], ''),
+                   coalesce(p_identity[n.k], ''), p_note[n.k], p_id[n.k]
+              from (select k, nextval('pglockd.token_seq') as token, pglockd.lease_end(now.us, p_ttl_ms[k]) as end_us
+                      from (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us,
+                                   c.trees
+                              from pglockd.clock c where c.one offset 0) now
+                     cross join generate_series(1, v_count) k
+                     where now.us >= now.quiet_until_us
+                       and (v_free is null or k = any (v_free))
+                       and not exists (select from pglockd.lease_exclusive l where l.resource = p_resource[k] offset 0)
+                       and not exists (select from pglockd.lease_shared l
+                                        where p_exclusive[k] and l.resource = p_resource[k] offset 0)
+                       and not exists (select from pglockd.waiter w
+                                        where w.resource = p_resource[k] and w.absent_until_us is null offset 0)
+                       and (p_session[k] is null or p_session[k] = any (v_living))
+                       and (p_id[k] is null
+                            or not pglockd.is_repeated(p_id[k], coalesce(p_owner[k], ''), coalesce(p_identity[k], '')))
+                       and (not now.trees or not pglockd.is_covered(p_resource[k], p_exclusive[k]))
+                    offset 0) n
+            returning lease.token, lease.resource
         )
-        select array_agg(f.k::integer), array_agg('g'::"char"), array_agg(f.token) into o_item, o_status, o_number from free f;
-        if cardinality(o_item) = v_count then
+        select array_agg(g.token order by g.token), array_agg(g.resource order by g.token) into o_number, v_granted
+          from granted g;
+        if cardinality(o_number) = v_count then
             return;
+        elsif o_number is not null then
+            v_one := pglockd.place_grants(p_resource, v_free, v_granted);
+            o_item := v_one.o_item;
+            o_status := v_one.o_status;
         end if;
     end if;
 

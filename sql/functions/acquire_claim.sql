@@ -69,6 +69,9 @@ begin
         end if;
     end if;
 
+    if true = any (p_tree) and (v_verdict = 'f' or p_wait) then
+        perform pglockd.note_trees();
+    end if;
     if v_verdict = 'f' then
         o_status := 'g';
         select array_agg(g.token order by array_position(p_resource, g.resource)) into o_token

@@ -75,7 +75,7 @@ begin
                                       'owner', l.owner),
                    jsonb_build_object('party', pglockd.party(o.session_id, o.instance_id, o.conn_id),
                                       'resource', p_resource, 'owner', o.owner))
-          from pglockd.lease_shared o
+          from pglockd.lease o
          where o.resource = p_resource and o.token = v_rival and p_request is not null
             on conflict do nothing;
         return;
@@ -89,7 +89,7 @@ begin
         end if;
     end if;
     if v_verdict = 'f' then
-        delete from pglockd.lease_shared x where x.resource = p_resource and x.token = p_token;
+        delete from pglockd.lease x where x.resource = p_resource and x.token = p_token;
         o_status := 'g';
         select g.token into o_number
           from pglockd.grant_leases(p_instance, array[p_resource], '{t}', array[l.scope = 'tree'], null, null, p_ttl_ms,

@@ -4,7 +4,7 @@
 --             A slot of a semaphore counts as shared here; its own limit is pglockd.in_the_way()'s to check.
 --             Plain enough for the planner to put it into the query that calls it.
 -- Parameters: resource, exclusive, tree   the claim
--- Returns:    leases in the way, those that have ended, too; at most 100 of each mode beneath a tree.
+-- Returns:    leases in the way, those that have ended, too; at most 100 of each partition beneath a tree.
 -- Tables:     lease (read)
 create or replace function pglockd.lease_conflicts(p_resource text, p_exclusive boolean, p_tree boolean)
 returns setof pglockd.lease
@@ -14,16 +14,20 @@ as $$
     union all
     select l.* from pglockd.lease_shared l where p_exclusive and l.resource = p_resource
     union all
-    select l.* from pglockd.lease l
-     where l.scope = 'tree' and l.resource = any (pglockd.above(p_resource)) and (p_exclusive or l.mode = 'exclusive')
+    select l.* from pglockd.lease_tree l
+     where l.resource = any (p_resource || pglockd.above(p_resource)) and (p_exclusive or l.mode = 'exclusive')
     union all
     (select l.* from pglockd.lease_exclusive l
       where p_tree and l.resource > pglockd.beneath_low(p_resource) and l.resource < pglockd.beneath_high(p_resource)
-        and l.resource <> p_resource
       limit 100)
     union all
     (select l.* from pglockd.lease_shared l
       where p_tree and p_exclusive
+        and l.resource > pglockd.beneath_low(p_resource) and l.resource < pglockd.beneath_high(p_resource)
+      limit 100)
+    union all
+    (select l.* from pglockd.lease_tree l
+      where p_tree and (p_exclusive or l.mode = 'exclusive')
         and l.resource > pglockd.beneath_low(p_resource) and l.resource < pglockd.beneath_high(p_resource)
         and l.resource <> p_resource
       limit 100)

@@ -51,34 +51,31 @@ begin
     -- By place (ctid), which the planner cannot get wrong: a row that moved meanwhile, by a renewal, is missed and
     -- answered r. A statement of its own: under the guards it sees every waiter that may count on this release.
     with due as materialized (
-        select q.k, l.*
-          from unnest(p_resource, v_token, p_identity, p_conn) with ordinality q (resource, token, identity, conn, k)
-         cross join lateral (select x.ctid as place, x.token, x.resource as name, x.queue_floor, x.granted_at, x.scope,
-                                    x.grace_ms, x.expires_us
-                               from pglockd.lease_exclusive x
-                              where x.resource = q.resource and x.token = q.token
-                                and (x.identity = '' or coalesce(q.identity, '') in ('', x.identity))
-                                and (q.conn is null or x.bound and x.conn_id = q.conn and x.instance_id = p_instance)
-                             offset 0) l
+        select k, x.place, x.token, x.queue_floor,
+               x.grace_ms is not null and x.expires_us <= pglockd.lease_now() as ended,
+               greatest(0, extract(epoch from clock_timestamp() - x.granted_at) * 1000)::bigint as held_ms,
+               exists (select from pglockd.waiter w where w.resource = p_resource[k] and w.ticket > x.queue_floor offset 0)
+               or (select exists (select from pglockd.waiter w where w.early_resource is not null))
+                  and exists (select from pglockd.waiter w where w.early_resource = p_resource[k] offset 0)
+               or (select exists (select from pglockd.waiter w where w.scope = 'tree'))
+               or p_resource[k] = any (v_missed) as waited
+          from generate_series(1, v_count) k
+         cross join lateral (select l.ctid as place, l.token, l.queue_floor, l.granted_at, l.grace_ms, l.expires_us
+                               from pglockd.lease_exclusive l
+                              where l.resource = p_resource[k] and l.token = v_token[k]
+                                and (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
+                                and (p_conn[k] is null or l.bound and l.conn_id = p_conn[k] and l.instance_id = p_instance)
+                             offset 0) x
     ), gone as (
         delete from pglockd.lease_exclusive l where l.ctid = any (array(select d.place from due d))
         returning l.token
-    ), seen as (
-        select d.*,
-               exists (select from pglockd.waiter w where w.resource = d.name and w.ticket > d.queue_floor)
-               or exists (select from pglockd.waiter w where w.early_resource = d.name)
-               or (select exists (select from pglockd.waiter w where w.scope = 'tree'))
-               or d.scope = 'tree' or d.name = any (v_missed) as waited
-          from due d
     )
-    select array_agg(s.k::integer),
-           array_agg(case when s.grace_ms is not null and s.expires_us <= pglockd.lease_now() then 'l' else 'g' end::"char"),
-           array_agg(greatest(0, extract(epoch from clock_timestamp() - s.granted_at) * 1000)::bigint),
+    select array_agg(d.k), array_agg(case when d.ended then 'l' else 'g' end::"char"), array_agg(d.held_ms),
            (select array_agg(g.token) from gone g),
-           array_agg(s.name) filter (where s.waited), array_agg(s.queue_floor) filter (where s.waited),
-           array_agg(s.scope = 'node') filter (where s.waited)
+           array_agg(p_resource[d.k]) filter (where d.waited), array_agg(d.queue_floor) filter (where d.waited),
+           array_agg(true) filter (where d.waited)
       into o_item, o_status, o_number, v_gone, v_waited, v_floor, v_free
-      from seen s;
+      from due d;
     if cardinality(v_gone) is distinct from cardinality(o_item) then
         select array_agg(u.item), array_agg(u.status), array_agg(u.number) into o_item, o_status, o_number
           from unnest(o_item, o_status, o_number) u (item, status, number)
@@ -86,7 +83,7 @@ begin
     end if;
 
     if coalesce(cardinality(o_item), 0) < v_count then
-        v_done := pglockd.release_shared(p_instance, p_resource, v_token, p_identity, p_conn, v_missed);
+        v_done := pglockd.release_others(p_instance, p_resource, v_token, p_identity, p_conn, v_missed, o_item);
         o_item := o_item || v_done.o_item;
         o_status := o_status || v_done.o_status;
         o_number := o_number || v_done.o_number;

@@ -34,6 +34,9 @@ begin
             v_last := v_last + 1;
         end loop;
         v_resource := p_resource[v_first : v_last];
+        if true = any (p_tree[v_first : v_last]) then
+            perform pglockd.note_trees();
+        end if;
         if (p_session[i] is null or pglockd.session_lives(p_session[i]))
            and not exists (select from pglockd.waiter w where w.resource = v_resource[1] and w.ticket = p_ticket[i]) then
             select l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound into v_own

@@ -84,7 +84,7 @@ begin
     o_verdict := 'g';
     delete from pglockd.waiter q where q.resource = any (v_resource) and q.ticket = w.ticket;
     if w.upgrade_token is not null then
-        delete from pglockd.lease_shared l where l.resource = w.resource and l.token = w.upgrade_token;
+        delete from pglockd.lease l where l.resource = w.resource and l.token = w.upgrade_token;
     end if;
     select array_agg(g.resource), array_agg(g.token) into o_resource, o_token
       from pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,

@@ -90,6 +90,7 @@ begin
 
     if p_look then
         delete from pglockd.deadlock d where d.found_at < clock_timestamp() - interval '1 hour';
+        perform pglockd.forget_trees();
         -- What SQL sessions held that are gone.
         v_resources := v_resources || pglockd.expire(
             array(select l.resource from pglockd.lease l where l.hold_id is not null order by l.resource, l.token),

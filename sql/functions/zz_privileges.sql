@@ -7,7 +7,8 @@ grant usage on schema pglockd to pglockd_service, pglockd_client, pglockd_reader
 grant execute on all functions in schema pglockd to pglockd_service;
 revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text)
     from pglockd_service;
-grant select, insert, update, delete on pglockd.lease, pglockd.lease_exclusive, pglockd.lease_shared, pglockd.waiter, pglockd.tombstone, pglockd.instance,
+grant select, insert, update, delete on pglockd.lease, pglockd.lease_exclusive, pglockd.lease_shared, pglockd.lease_tree,
+    pglockd.waiter, pglockd.tombstone, pglockd.instance,
     pglockd.queue_epoch, pglockd.listener, pglockd.session, pglockd.deadlock to pglockd_service;
 grant select, update on pglockd.clock to pglockd_service;
 grant select, insert, update, delete on pglockd.rate_counter, pglockd.rate_request to pglockd_service;

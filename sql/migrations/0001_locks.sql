@@ -22,7 +22,8 @@ create table pglockd.clock (
     floor_us bigint not null,
     wall_at timestamptz not null,
     ticks_total bigint not null default 0,
-    quiet_until_us bigint not null default 0
+    quiet_until_us bigint not null default 0,
+    trees boolean not null default false
 ) with (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 comment on table pglockd.clock is
     'The lease clock, one row. It is advanced by the janitor''s own elapsed time and read through pglockd.lease_now(); it stands still while nobody ticks and never runs faster than real time.';
@@ -32,6 +33,7 @@ comment on column pglockd.clock.floor_us is 'The highest reading at the last tic
 comment on column pglockd.clock.wall_at is 'The server''s wall clock at the last tick; readings add at most 250 ms to base_us from it.';
 comment on column pglockd.clock.ticks_total is 'Ticks so far.';
 comment on column pglockd.clock.quiet_until_us is 'Until this reading nothing is granted: requests that may wait queue, others get BUSY with code quiet.';
+comment on column pglockd.clock.trees is 'Somebody may hold or want a tree (pglockd.note_trees()): false spares all others a look. Here because everybody reads this row.';
 insert into pglockd.clock (base_us, floor_us, wall_at) values (0, 0, clock_timestamp());
 
 create table pglockd.instance (
@@ -75,8 +77,8 @@ create table pglockd.lease (
     identity text not null,
     note text,
     idempotency_key text
-) partition by list (mode);
-comment on table pglockd.lease is 'The locks: a row is a lease, and a resource is locked exactly while a row says so. Two partitions: a shared lock of a tree asks whether anything beneath is exclusive, however many shared leases are there.';
+) partition by range (scope, mode);
+comment on table pglockd.lease is 'The locks: a row is a lease, and a resource is locked exactly while a row says so. Partitions, so that who asks finds the few without passing the many: trees that cover a resource, and exclusive leases beneath a tree.';
 comment on column pglockd.lease.token is 'Fencing token: grows with every grant of the resource.';
 comment on column pglockd.lease.expires_us is 'Lease clock reading from which on the lease has ended: pglockd.lease_end() of the grant or renewal. Not indexed, so that a renewal is a HOT update.';
 comment on column pglockd.lease.check_us is 'When the janitor looks at the row next; at most expires_us until it has looked, moved at most once a TTL.';
@@ -103,16 +105,22 @@ comment on column pglockd.lease.idempotency_key is 'The id=KEY of the LOCK, by w
 
 create table pglockd.lease_exclusive partition of pglockd.lease (
     constraint lease_exclusive_pkey primary key (resource, token)
-) for values in ('exclusive')
+) for values from ('node', 'exclusive') to ('tree', minvalue)
   with (fillfactor = 85, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.5);
-comment on table pglockd.lease_exclusive is 'The exclusive leases.';
+comment on table pglockd.lease_exclusive is 'The exclusive leases of single resources.';
 create table pglockd.lease_shared partition of pglockd.lease (
     constraint lease_shared_pkey primary key (resource, token)
-) for values in ('shared')
+) for values from ('node', 'shared') to ('node', 'exclusive')
   with (fillfactor = 85, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.5);
-comment on table pglockd.lease_shared is 'The shared leases, and the slots of semaphores.';
+comment on table pglockd.lease_shared is 'The shared leases of single resources, and the slots of semaphores.';
+create table pglockd.lease_tree partition of pglockd.lease (
+    constraint lease_tree_pkey primary key (resource, token)
+) for values from ('tree', minvalue) to ('tree', maxvalue)
+  with (fillfactor = 85, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.5);
+comment on table pglockd.lease_tree is 'The leases of trees, shared and exclusive.';
 create index lease_check on pglockd.lease (check_us);
 comment on index pglockd.lease_check is 'The janitor''s way to what may have expired.';
 create index lease_idempotency on pglockd.lease (idempotency_key, owner, identity) where idempotency_key is not null;
@@ -121,8 +129,6 @@ create index lease_undelivered on pglockd.lease (instance_id) where not delivere
 comment on index pglockd.lease_undelivered is 'A daemon''s way to grants that other daemons made for it.';
 create index lease_session on pglockd.lease (session_id) where session_id is not null;
 comment on index pglockd.lease_session is 'Leases of a session.';
-create index lease_tree on pglockd.lease (resource) where scope = 'tree';
-comment on index pglockd.lease_tree is 'Leases of trees: whether there are any, and which cover a resource.';
 create index lease_owner on pglockd.lease (owner, resource) where owner <> '';
 comment on index pglockd.lease_owner is 'What an owner holds.';
 create index lease_hold on pglockd.lease (hold_id) where hold_id is not null;

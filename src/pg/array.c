@@ -133,3 +133,31 @@ bool array_next_int(struct array_reader *r, int64_t *v)
     }
     return true;
 }
+
+/* --- records --- */
+
+bool record_open(struct record_reader *r, const void *value, int length)
+{
+    if (value == NULL || length < 4)
+        return false;
+    *r = (struct record_reader){.p = value, .end = (const unsigned char *)value + length};
+    r->left = get_int4(r->p);
+    r->p += 4;
+    return r->left >= 0;
+}
+
+bool record_next(struct record_reader *r, const void **value, int *length)
+{
+    enum { FIELD_HEAD_BYTES = 8 }; /* type and length */
+    if (r->left == 0 || r->end - r->p < FIELD_HEAD_BYTES)
+        return false;
+    int32_t n = get_int4(r->p + 4);
+    r->p += FIELD_HEAD_BYTES;
+    r->left--;
+    *value = n < 0 ? NULL : r->p;
+    *length = n < 0 ? 0 : n;
+    if (n > r->end - r->p)
+        return false;
+    r->p += *length;
+    return true;
+}

@@ -56,4 +56,19 @@ bool array_next_int(struct array_reader *r, int64_t *v);
 /* The next element as text; a null element reads as an empty string. */
 bool array_next_text(struct array_reader *r, struct str *s);
 
+/*
+ * Reads a record in PostgreSQL's binary format (record_send in src/backend/utils/adt/rowtypes.c):
+ * the count of fields, and for each its type, length and bytes.
+ */
+struct record_reader {
+    const unsigned char *p;
+    const unsigned char *end;
+    int32_t left;
+};
+
+/* False when the bytes are no record. */
+bool record_open(struct record_reader *r, const void *value, int length);
+/* The next field; NULL and 0 for SQL null. False at the end or when the bytes are malformed. */
+bool record_next(struct record_reader *r, const void **value, int *length);
+
 #endif

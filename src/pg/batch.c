@@ -5,8 +5,8 @@
 #include "base/xalloc.h"
 #include "pg/array.h"
 
-/* Result columns, the same for every kind; what a function does not return is null. */
-enum {
+/* What a function may answer, each an array. */
+enum answer {
     COL_ITEM,
     COL_STATUS,
     COL_NUMBER,
@@ -15,6 +15,7 @@ enum {
     COL_GRANT_TOKEN,
     COL_WAKE,
     COL_PENDING,
+    COLUMNS
 };
 
 /* The parameters of the functions: an array each, of one element for each operation or member. */
@@ -86,67 +87,53 @@ static const struct field {
 #undef FIELD
 };
 
-/* How each kind is called: the function's parameters after the instance, in its order. */
+/*
+ * How each kind is called: the function's parameters after the instance, in its order; and what the
+ * fields of its answer are, in their order. Calls in the target list of a query without a table are
+ * what costs the server least; a function's out parameters come as one record then.
+ */
 static const struct kind {
     struct link_statement statement;
     enum param params[LINK_PARAMS_MAX];
+    enum answer answers[COLUMNS + 1]; /* ends with COLUMNS */
 } kinds[OP_KINDS] = {
-#define ANSWERS "o_item, o_status, o_number, "
-#define NO_ANSWERS "null::int4[], null::\"char\"[], null::int8[], "
-#define NEWS "o_grant_request, o_grant_resource, o_grant_token, o_wake, o_pending from pglockd."
-#define NO_GRANTS "null::int8[], null::text[], null::int8[], null::int4[], "
-    [OP_COLLECT] = {{"collect",
-                     "select " NO_ANSWERS "o_request, o_resource, o_token, o_wake, null::text[] "
-                     "from pglockd.collect_grants($1)",
-                     false},
-                    {P_END}},
-    [OP_RESYNC] =
-        {{"resync",
-          "select " ANSWERS
-          "o_grant_request, o_grant_resource, o_grant_token, null::int4[], o_pending from "
-          "pglockd.resync_waiters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
-          "$14, $15, $16, $17, $18, $19)",
-          false},
-         {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL, P_NUMBER,
-          P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND,
-          P_UPGRADE, P_END}},
-    [OP_WITHDRAW] = {{"withdraw", "select " ANSWERS NEWS "withdraw_batch($1, $2, $3, $4, $5, $6)",
-                      false},
-                     {P_ITEM, P_MEMBER, P_NUMBER, P_REQUEST, P_KEEP, P_END}},
-    [OP_RELEASE] = {{"release", "select " ANSWERS NEWS "release_batch($1, $2, $3, $4, $5, $6)",
-                     false},
-                    {P_RESOURCE, P_NUMBER, P_IDENTITY, P_CLOSED, P_CAREFUL, P_END}},
-    [OP_PROMOTE] = {{"promote",
-                     "select " NO_ANSWERS "o_request, o_resource, o_token, o_wake, o_pending "
-                     "from pglockd.hand_over($1, $2)",
-                     false},
-                    {P_RESOURCE, P_END}},
-    [OP_RENEW] = {{"renew",
-                   "select " ANSWERS NO_GRANTS "null::text[] "
-                   "from pglockd.renew_batch($1, $2, $3, $4, $5, $6)",
-                   false},
-                  {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_CONN, P_END}},
-    [OP_ACQUIRE] =
-        {{"acquire",
-          "select " ANSWERS NEWS
-          "acquire_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-          false},
-         {P_RESOURCE, P_ABOVE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE,
-          P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_END}},
-    [OP_CLAIM] =
-        {{"claim",
-          "select " ANSWERS NEWS
-          "acquire_claims($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-          "$16, $17, $18)",
-          false},
-         {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL, P_WAIT,
-          P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND,
-          P_END}},
-    [OP_CHANGE] = {{"change",
-                    "select " ANSWERS NEWS "change_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                    false},
+#define CALL(name, params) {#name, "select pglockd." #name params, false}
+#define ITEMS COL_ITEM, COL_STATUS, COL_NUMBER
+#define GRANTS COL_GRANT_REQUEST, COL_GRANT_RESOURCE, COL_GRANT_TOKEN
+    [OP_COLLECT] = {CALL(collect_grants, "($1)"), {P_END}, {GRANTS, COL_WAKE, COLUMNS}},
+    [OP_RESYNC] = {CALL(resync_waiters, "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
+                                        "$14, $15, $16, $17, $18, $19)"),
+                   {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL,
+                    P_NUMBER, P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION,
+                    P_GRACE, P_BOUND, P_UPGRADE, P_END},
+                   {ITEMS, GRANTS, COL_PENDING, COLUMNS}},
+    [OP_WITHDRAW] = {CALL(withdraw_batch, "($1, $2, $3, $4, $5, $6)"),
+                     {P_ITEM, P_MEMBER, P_NUMBER, P_REQUEST, P_KEEP, P_END},
+                     {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
+    [OP_RELEASE] = {CALL(release_batch, "($1, $2, $3, $4, $5, $6)"),
+                    {P_RESOURCE, P_NUMBER, P_IDENTITY, P_CLOSED, P_CAREFUL, P_END},
+                    {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
+    [OP_PROMOTE] = {CALL(hand_over, "($1, $2)"),
+                    {P_RESOURCE, P_END},
+                    {GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
+    [OP_RENEW] = {CALL(renew_batch, "($1, $2, $3, $4, $5, $6)"),
+                  {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_CONN, P_END},
+                  {ITEMS, COLUMNS}},
+    [OP_ACQUIRE] = {CALL(acquire_batch,
+                         "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"),
+                    {P_RESOURCE, P_ABOVE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER,
+                     P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_END},
+                    {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
+    [OP_CLAIM] = {CALL(acquire_claims, "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
+                                       "$14, $15, $16, $17, $18)"),
+                  {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL,
+                   P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE,
+                   P_BOUND, P_END},
+                  {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
+    [OP_CHANGE] = {CALL(change_batch, "($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
                    {P_RESOURCE, P_UPGRADE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST,
-                    P_IDENTITY, P_END}},
+                    P_IDENTITY, P_END},
+                   {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
 };
 
 /* --- which operations may go together --- */
@@ -560,30 +547,42 @@ void batch_params(const struct batch *b, enum op_kind kind, int32_t instance, bo
 
 /* --- from the database --- */
 
-static bool open_column(struct array_reader *r, const struct link_rows *rows, int column)
+/* The fields of an answer; those that its function does not have are empty. */
+static bool open_answer(enum op_kind kind, const struct link_rows *rows,
+                        struct array_reader columns[COLUMNS])
 {
+    struct record_reader record;
+    const void *value;
     int length;
-    const void *value = link_bytes(rows, 0, column, &length);
-    return array_open(r, value, length);
+    memset(columns, 0, COLUMNS * sizeof(columns[0]));
+    value = link_bytes(rows, 0, 0, &length);
+    if (!record_open(&record, value, length))
+        return false;
+    for (const enum answer *answer = kinds[kind].answers; *answer != COLUMNS; answer++)
+        if (!record_next(&record, &value, &length) ||
+            !array_open(&columns[*answer], value, length))
+            return false;
+    return true;
 }
 
-static bool take_items(struct batch *b, enum op_kind kind, const struct link_rows *rows)
+/* Without items all were granted, in their order. A kind that has no answers at all is done. */
+static bool take_items(struct batch *b, enum op_kind kind, struct array_reader columns[COLUMNS])
 {
-    struct array_reader items, statuses, numbers;
-    int64_t item, status, number;
+    bool answers = kinds[kind].answers[0] == COL_ITEM, in_order = columns[COL_ITEM].left == 0;
+    int64_t item = 0, status = OP_DONE, number = 0;
     size_t n = 0;
     list_for_each(at, &b->ops[kind]) b->items[n++] = container_of(at, struct op, link);
-    if (!open_column(&items, rows, COL_ITEM) || !open_column(&statuses, rows, COL_STATUS) ||
-        !open_column(&numbers, rows, COL_NUMBER))
+    if (answers && (size_t)columns[COL_NUMBER].left != n)
         return false;
-    if (link_is_null(rows, 0, COL_ITEM)) { /* a kind whose operations have no answer of their own */
-        for (size_t i = 0; i < n; i++)
-            b->items[i]->status = OP_DONE;
-        return true;
-    }
     for (size_t i = 0; i < n; i++) {
-        if (!array_next_int(&items, &item) || !array_next_int(&statuses, &status) ||
-            !array_next_int(&numbers, &number) || item < 1 || (size_t)item > n)
+        if (in_order)
+            item = (int64_t)i + 1;
+        else if (!array_next_int(&columns[COL_ITEM], &item) ||
+                 !array_next_int(&columns[COL_STATUS], &status))
+            return false;
+        if (answers && !array_next_int(&columns[COL_NUMBER], &number))
+            return false;
+        if (item < 1 || (size_t)item > n)
             return false;
         b->items[item - 1]->status = (enum op_status)status;
         b->items[item - 1]->number = number;
@@ -607,36 +606,35 @@ void batch_news_free(struct batch_news *news)
     buf_free(&news->pending);
 }
 
-static bool take_news(const struct link_rows *rows, struct batch_news *news)
+static void take_news(struct array_reader columns[COLUMNS], struct batch_news *news)
 {
-    struct array_reader requests, resources, tokens, wakes, pending;
     int64_t request, token, instance;
     struct str resource;
-    if (!open_column(&requests, rows, COL_GRANT_REQUEST) ||
-        !open_column(&resources, rows, COL_GRANT_RESOURCE) ||
-        !open_column(&tokens, rows, COL_GRANT_TOKEN) || !open_column(&wakes, rows, COL_WAKE) ||
-        !open_column(&pending, rows, COL_PENDING))
-        return false;
-    while (array_next_int(&requests, &request) && array_next_text(&resources, &resource) &&
-           array_next_int(&tokens, &token)) {
+    while (array_next_int(&columns[COL_GRANT_REQUEST], &request) &&
+           array_next_text(&columns[COL_GRANT_RESOURCE], &resource) &&
+           array_next_int(&columns[COL_GRANT_TOKEN], &token)) {
         struct batch_grant grant = {(uint64_t)request, token, news->names.len};
         buf_put(&news->names, resource.p, resource.n);
         buf_putc(&news->names, '\0');
         buf_put(&news->grants, &grant, sizeof(grant));
     }
-    while (array_next_int(&wakes, &instance)) {
+    while (array_next_int(&columns[COL_WAKE], &instance)) {
         int32_t wake = (int32_t)instance;
         buf_put(&news->wakes, &wake, sizeof(wake));
     }
-    while (array_next_text(&pending, &resource)) {
+    while (array_next_text(&columns[COL_PENDING], &resource)) {
         buf_put(&news->pending, resource.p, resource.n);
         buf_putc(&news->pending, '\0');
     }
-    return true;
 }
 
 bool batch_answer(struct batch *b, enum op_kind kind, const struct link_rows *rows,
                   struct batch_news *news)
 {
-    return link_rows_count(rows) == 1 && take_items(b, kind, rows) && take_news(rows, news);
+    struct array_reader columns[COLUMNS];
+    if (link_rows_count(rows) != 1 || !open_answer(kind, rows, columns) ||
+        !take_items(b, kind, columns))
+        return false;
+    take_news(columns, news);
+    return true;
 }

@@ -41,7 +41,7 @@ def lost_place(client, connect, behind, sql, resource):
     cursor = sql().cursor()
     token = client.lock(resource, "ttl=5m")
     waiter = connect(one)
-    proxy.cut_after("acquire")
+    proxy.cut_after("acquire_batch")
     waiter.send(f"LOCK {resource} wait=inf ttl=5m")
     assert proxy.caught.wait(20)
     eventually(lambda: len(waiters(cursor, resource)) == 1)
@@ -104,7 +104,7 @@ def test_what_was_not_done_still_goes_before_later_requests(connect, behind, res
     """
     one, proxy = behind
     two = connect(one)
-    proxy.cut_before("acquire")
+    proxy.cut_before("acquire_batch")
     two.send(f"@first LOCK {resource}")
     assert proxy.caught.wait(20)
     two.send(f"@second LOCK {resource}")

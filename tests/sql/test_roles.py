@@ -26,7 +26,8 @@ TABLES = {  # of the service; nobody else touches tables, but for what migrate k
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
     "rate_policy": "s", "rate_epoch": "s", "rate_counter": "siud", "rate_request": "siud",
-    "session": "siud", "lease_exclusive": "siud", "lease_shared": "siud", "deadlock": "siud",
+    "session": "siud", "lease_exclusive": "siud", "lease_shared": "siud", "lease_tree": "siud",
+    "deadlock": "siud",
     "metric_sample": "si", "metric_series": "si", "metric_layout": "siu",
 }
 # What those who look may read beside the views.

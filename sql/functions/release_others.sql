@@ -1,13 +1,16 @@
--- pglockd.release_shared(instance, resource, token, identity, conn, missed)
--- Purpose:    pglockd.release_batch()'s part for shared leases, fewer and simpler: rows that somebody has locked are
---             always passed over. Under the guards, which the caller has tried, it sees every waiter that may count on it;
---             where a guard is missing the resource counts as waited for (p_missed).
--- Parameters: as pglockd.release_batch(); missed: resources whose guard somebody else has
+-- pglockd.release_others(instance, resource, token, identity, conn, missed, done)
+-- Purpose:    pglockd.release_batch()'s part for shared leases and those of trees, fewer and simpler: rows that somebody
+--             has locked are always passed over. Under the guards, which the caller has tried, it sees every waiter
+--             that may count on it.
+-- Parameters: as pglockd.release_batch()
+--             missed   resources whose guard somebody else has: they count as waited for
+--             done     positions in the other arrays that need nothing any more
 -- Returns:    item, status, number   of those that were released
 --             waited                 resources that somebody may wait for
 -- Tables:     lease (delete), waiter, clock (read)
-create or replace function pglockd.release_shared(
+create or replace function pglockd.release_others(
     p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_missed text[],
+    p_done integer[],
     out o_item integer[], out o_status "char"[], out o_number bigint[], out o_waited text[])
 language plpgsql
 as $$
@@ -15,17 +18,17 @@ begin
     with due as materialized (
         select k, l.resource, l.token
           from generate_series(1, cardinality(p_resource)) k
-          join pglockd.lease_shared l on l.resource = p_resource[k] and l.token = p_token[k]
-         where (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
+          join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
+         where k <> all (coalesce(p_done, '{}'))
+           and (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
            and (p_conn[k] is null or l.bound and l.conn_id = p_conn[k] and l.instance_id = p_instance)
            for update of l skip locked
     ), gone as (
-        delete from pglockd.lease_shared l using due
+        delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token
         returning due.k, l.resource, l.granted_at,
                   l.grace_ms is not null and l.expires_us <= pglockd.lease_now() as ended,
-                  l.scope = 'tree' or exists (select from pglockd.waiter w where w.resource = l.resource)
-                  or exists (select from pglockd.waiter w where w.scope = 'tree') or l.resource = any (p_missed) as waited
+                  l.resource = any (p_missed) or pglockd.is_waited_for(l.resource, l.scope) as waited
     )
     select array_agg(g.k), array_agg(case when g.ended then 'l' else 'g' end::"char"),
            array_agg(greatest(0, extract(epoch from clock_timestamp() - g.granted_at) * 1000)::bigint),
@@ -34,5 +37,5 @@ begin
       from gone g;
 end
 $$;
-comment on function pglockd.release_shared(integer, text[], bigint[], text[], bigint[], text[]) is
-    'Releases shared leases.';
+comment on function pglockd.release_others(integer, text[], bigint[], text[], bigint[], text[], integer[]) is
+    'Releases shared leases and those of trees.';
