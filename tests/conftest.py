@@ -1,6 +1,7 @@
 """Real daemons, each on a private PostgreSQL cluster, and pglockctl to talk to them."""
 
 import contextlib
+import fcntl
 import os
 import re
 import select
@@ -21,6 +22,52 @@ PGLOCKCTL = os.environ.get("PGLOCKCTL", "pglockctl")
 
 START_SECONDS = 60
 STOP_SECONDS = 40
+
+
+class Room:
+    """Where tests run: several at a time, in the workers of pytest-xdist, or one that is alone.
+
+    Two locks, each a byte of one file: the room, which those inside share, and the door before it. Who
+    wants to be alone stands in the door until the room is empty, so that nobody else enters.
+    """
+
+    DOOR, INSIDE = 0, 1
+
+    def __init__(self, path):
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def lock(self, how, byte):
+        fcntl.lockf(self.file, how, 1, byte)
+
+    @contextlib.contextmanager
+    def enter(self, alone):
+        how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        self.lock(how, self.DOOR)
+        self.lock(how, self.INSIDE)
+        if not alone:
+            self.lock(fcntl.LOCK_UN, self.DOOR)
+        try:
+            yield
+        finally:
+            self.lock(fcntl.LOCK_UN, self.INSIDE)
+            self.lock(fcntl.LOCK_UN, self.DOOR)
+
+
+ROOM = Room(Path(os.environ["BUILDDIR"], "tests/integration.lock"))
+
+
+def wants_to_be_alone(item):
+    return item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    with ROOM.enter(wants_to_be_alone(item)):
+        yield
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=wants_to_be_alone)  # so that others wait for them once, at the end
 
 
 def read_line(stream, seconds):

@@ -114,7 +114,7 @@ if HAVE_CHECK
 check_PROGRAMS += $(pg_tests)
 TESTS += $(pg_tests)
 endif
-CLEANFILES += tests/integration.xml
+CLEANFILES += tests/integration.xml tests/integration.lock
 
 EXTRA_DIST += \
     tests/.clang-tidy \

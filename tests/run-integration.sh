@@ -2,11 +2,14 @@
 # Runs every pytest suite under tests/ against the programs just built and prints TAP. make check
 # calls it; by hand, from a build directory, with any arguments of pytest:
 #     SRCDIR=../.. BUILDDIR=. ../../tests/run-integration.sh -k transfer
+# Tests wait more than they work, so several run at a time (pytest-xdist), each worker with a daemon
+# of its own; -n0 runs them one by one, as -s and --pdb need it.
 #
 # Environment: SRCDIR, BUILDDIR; PGLOCKD and PGLOCKCTL, the programs (default: those of BUILDDIR);
 # PG_BINDIR, where initdb is (default: found); PGLOCKD_TESTS=unit skips everything here;
 # PGLOCKD_REQUIRE_POSTGRES=1 makes it an error that something is missing, instead of a skip;
-# PGLOCKD_REQUIRE_TOOLS=1 does so for promtool and chromium.
+# PGLOCKD_REQUIRE_TOOLS=1 does so for promtool and chromium; PGLOCKD_TEST_WORKERS, how many tests at
+# a time (default 4).
 set -eu
 
 : "${SRCDIR:?}" "${BUILDDIR:?}"
@@ -39,10 +42,12 @@ find_pg_bindir()
 PG_BINDIR=$(find_pg_bindir) || skip "PostgreSQL's initdb is missing (package postgresql-15)"
 "$PYTHON" -c 'import pytest' 2>/dev/null || skip "pytest is missing (package python3-pytest)"
 "$PYTHON" -c 'import psycopg2' 2>/dev/null || skip "psycopg2 is missing (package python3-psycopg2)"
+"$PYTHON" -c 'import xdist' 2>/dev/null || skip "pytest-xdist is missing (package python3-pytest-xdist)"
 
 export SRCDIR BUILDDIR PGLOCKD PGLOCKCTL PG_BINDIR
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRCDIR/tests:$SRCDIR/tests/integration${PYTHONPATH:+:$PYTHONPATH}"
 # The limit is for a suite that hangs; it is far above what the suite takes.
 exec timeout --kill-after=30 "${PGLOCKD_TEST_TIMEOUT:-1200}" \
     "$PYTHON" -m pytest -c "$SRCDIR/tests/pytest.ini" -p tap_plugin -p no:cacheprovider \
+    -n "${PGLOCKD_TEST_WORKERS:-4}" --dist=loadgroup --max-worker-restart=0 \
     --junit-xml="$BUILDDIR/tests/integration.xml" "$@" "$SRCDIR/tests"

@@ -48,4 +48,6 @@ class Tap:
 
 
 def pytest_configure(config):
-    config.pluginmanager.register(Tap(), "tap")
+    # Workers of pytest-xdist load this, too; the process that started them has all their reports.
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Tap(), "tap")
