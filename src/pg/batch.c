@@ -353,10 +353,10 @@ static bool try_add(struct batch *b, struct op *op, enum side side, const struct
     return true;
 }
 
-size_t batch_fill(struct batch *b, struct list *queue, const struct batch *ahead)
+static void fill_from(struct batch *b, struct list *queue, enum side side,
+                      const struct batch *ahead)
 {
     size_t skipped = 0;
-    enum side side = choose_side(queue);
     if (b->count == 0) {
         b->guards = 0;
         b->nabove = 0;
@@ -373,6 +373,15 @@ size_t batch_fill(struct batch *b, struct list *queue, const struct batch *ahead
         if (!try_add(b, container_of(at, struct op, link), side, ahead))
             skipped++;
     }
+}
+
+size_t batch_fill(struct batch *b, struct list *queue, const struct batch *ahead)
+{
+    enum side side = choose_side(queue);
+    fill_from(b, queue, side, ahead);
+    /* All of that side stand behind LOCKs of their own connections: only those can go. */
+    if (b->count == 0 && side != SIDE_BOTH)
+        fill_from(b, queue, SIDE_BOTH, ahead);
     return b->count;
 }
 

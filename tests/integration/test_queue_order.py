@@ -152,6 +152,26 @@ def test_a_short_lease_from_another_daemon_ends_soon_after_its_ttl(daemons, reso
     assert holders(first.cursor, resource) == []
 
 
+def test_an_unlock_behind_a_lock_that_will_wait(connect, resource):
+    """Race: a LOCK that will only join a queue lets everything else that has come with it go first. An
+    UNLOCK behind it, of the same connection, may not overtake it. Where the two came alone, neither
+    went until something else came or their time was over.
+
+    Fix: where nothing of the others can go, the LOCKs go.
+    """
+    holder, first, client = connect(), connect(), connect()
+    token = holder.lock(resource)
+    first.send(f"LOCK {resource} wait=inf")
+    wait_for_queue(holder, resource, 1)
+    other = client.lock(f"{resource}/other")
+    client.send(f"@l LOCK {resource} wait=inf", f"@u UNLOCK {resource}/other token={other}")
+    reply = client.reply()
+    assert (reply.tag, reply.status) == ("u", "OK")
+    wait_for_queue(holder, resource, 2)
+    holder.ask_ok(f"UNLOCK {resource} token={token}")
+    assert first.reply().status == "OK"
+
+
 @pytest.mark.parametrize("tagged", [False, True], ids=["untagged", "tagged"])
 def test_a_very_deep_pipeline_is_answered(client, connect, resource, tagged):
     """Race: the lines of a connection are taken a few at a turn, and reading stops past max_inflight.

@@ -238,6 +238,40 @@ START_TEST(lazy_locks_stand_aside_for_others)
 }
 END_TEST
 
+/* A LOCK that stood aside for an UNLOCK behind it would keep that from going: neither ever went. */
+START_TEST(a_lazy_lock_does_not_stand_aside_for_its_own_connection)
+{
+    struct op ops[] = {op_of(OP_ACQUIRE, "a", 0, 1), op_of(OP_RELEASE, "b", 5, 1),
+                       op_of(OP_RELEASE, "c", 6, 2)};
+    struct batch b;
+    struct list queue;
+    ops[0].lazy = true;
+    batch_init(&b, 100, 100);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 2), 1);
+    ck_assert(is_in(&b, &ops[0]));
+    batch_free(&b);
+    batch_init(&b, 100, 100);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 3), 1); /* for another's it does */
+    ck_assert(is_in(&b, &ops[2]));
+    batch_free(&b);
+}
+END_TEST
+
+/* No more are skipped than a batch may have: past so many lazy LOCKs nobody is looked for. */
+START_TEST(lazy_locks_that_fill_a_batch_go_before_a_far_other)
+{
+    struct op ops[] = {op_of(OP_ACQUIRE, "a", 0, 1), op_of(OP_ACQUIRE, "a", 0, 2),
+                       op_of(OP_RELEASE, "a", 5, 3)};
+    struct batch b;
+    struct list queue;
+    ops[0].lazy = ops[1].lazy = true;
+    batch_init(&b, 2, 100);
+    ck_assert_uint_eq(fill(&b, &queue, ops, 3), 2);
+    ck_assert(is_in(&b, &ops[0]) && is_in(&b, &ops[1]));
+    batch_free(&b);
+}
+END_TEST
+
 START_TEST(a_lane_has_all_beneath_a_first_segment)
 {
     bool used[4] = {false};
@@ -259,5 +293,7 @@ UNIT_MAIN("batch", takes_what_goes_together_up_to_max, counts_guards_not_request
           what_lies_above_is_gathered_once, no_lease_twice, no_id_twice,
           a_connection_keeps_its_order, many_locks_and_many_others_go_apart,
           nobody_overtakes_himself_in_the_batch_behind, what_the_batch_ahead_left_goes_behind_it,
-          lazy_locks_stand_aside_for_others, what_is_returned_goes_to_the_front,
+          lazy_locks_stand_aside_for_others,
+          a_lazy_lock_does_not_stand_aside_for_its_own_connection,
+          lazy_locks_that_fill_a_batch_go_before_a_far_other, what_is_returned_goes_to_the_front,
           sorted_by_resource_and_arrival, a_lane_has_all_beneath_a_first_segment)
