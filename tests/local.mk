@@ -127,6 +127,7 @@ EXTRA_DIST += \
     tests/integration/fake_daemon.py \
     tests/integration/history.py \
     tests/integration/lines.py \
+    tests/integration/pace.py \
     tests/integration/proxy.py \
     tests/integration/test_cli.py \
     tests/integration/test_contrib.py \

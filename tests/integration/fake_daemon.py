@@ -11,6 +11,7 @@ import re
 import threading
 import time
 
+from lines import SECONDS
 
 WORD = re.compile(r'([A-Za-z][A-Za-z0-9_-]*=)?("(?:[^"\\]|\\.)*"|[^ ]*)(?: +|$)')
 
@@ -59,6 +60,7 @@ class FakeDaemon:
         self.mangle = None
         self.forced = set()
         self.requests = []  # (verb, arguments, keys) in the order of arrival
+        self.unanswered = 0  # lines that came while it was silent
         self.held = {}
         self.granted = []  # every lock that there was
         self.token = 100
@@ -69,12 +71,16 @@ class FakeDaemon:
 
     def __enter__(self):
         self.thread.start()
-        assert self.ready.wait(5)
+        assert self.ready.wait(SECONDS)
         return self
 
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.stop.set)
-        self.thread.join(5)
+        self.thread.join(SECONDS)
+
+    def count(self, verb):
+        """How many such requests it has answered."""
+        return sum(request[0] == verb for request in self.requests)
 
     def serve(self):
         asyncio.set_event_loop(self.loop)
@@ -130,6 +136,7 @@ class FakeDaemon:
 
     async def answer(self, line, writer):
         if self.silent:
+            self.unanswered += 1
             return
         tag, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
         words = words_of(rest)

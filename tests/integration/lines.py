@@ -11,7 +11,7 @@ import struct
 import time
 from typing import NamedTuple
 
-SECONDS = 20  # for what should come at once, also under a sanitizer on a busy machine
+SECONDS = 60  # for what should come at once, also under a sanitizer on a busy machine
 
 
 class Reply(NamedTuple):

@@ -11,7 +11,8 @@ import socket
 import time
 from typing import NamedTuple
 
-from lines import parse
+from lines import SECONDS, parse
+from pace import Clock
 
 
 class Record(NamedTuple):
@@ -29,7 +30,7 @@ class Client:
 
     def __init__(self, daemon, address, lines, depth):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), 20)
+        self.socket = socket.create_connection((host, int(port)), SECONDS)
         self.socket.setblocking(False)
         self.daemon, self.lines, self.depth = daemon, lines, depth
         self.flying = []  # (sent, line), oldest first
@@ -66,6 +67,7 @@ class Client:
 def load(addresses, lines, seconds, connections=2, depth=32, at=()):
     """Keeps all daemons busy for so long; at: (second, function) to be called meanwhile.
 
+    Time in which the machine stood still does not count.
     lines: what each connection asks for in turn, or a function of the daemon's number that tells.
     """
     gc.disable()  # its pauses grow with the records, and are no demand
@@ -78,9 +80,9 @@ def load(addresses, lines, seconds, connections=2, depth=32, at=()):
             selector.register(client.socket, selectors.EVENT_READ, client)
     for key in list(selector.get_map().values()):
         key.data.fill()
-    begin = time.monotonic()
-    while (now := time.monotonic()) < begin + seconds:
-        if actions and now >= begin + actions[0][0]:
+    clock = Clock()
+    while (now := clock.seconds()) < seconds:
+        if actions and now >= actions[0][0]:
             actions.pop(0)[1]()
         for key, _ in selector.select(0.01):
             client = key.data

@@ -7,8 +7,10 @@ import pytest
 
 from conftest import PGLOCKCTL, Daemon, ctl
 from lines import SECONDS, Lines, eventually, wait_for_queue
+from pace import Clock
 
 SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
+AT_ONCE = 3  # seconds: brought about by a notification, not by the look that every lease gets in 5 s
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +28,9 @@ def holder(connect):
     return one
 
 
-def event(client, kind, seconds=SECONDS):
+def event(client, kind):
     """The next event, which must be of this kind and of the one shape."""
-    reply = client.reply(seconds)
+    reply = client.reply()
     assert (reply.tag, reply.status) == ("*", "EVENT"), reply
     assert list(reply.body)[:6] == SHAPE
     assert reply["event"] == kind, reply
@@ -41,12 +43,14 @@ def event(client, kind, seconds=SECONDS):
 def test_wanted(holder, connect, daemon, other, resource, where):
     token = holder.lock(resource, "ttl=1m")
     waiter = connect(daemon if where == "here" else other, "w1")
+    clock = Clock()
     waiter.send(f"LOCK {resource} wait=inf")
-    wanted = event(holder, "wanted", 3)
+    wanted = event(holder, "wanted")
+    assert clock.seconds() < AT_ONCE
     assert (wanted["resource"], wanted["token"], wanted["owner"]) == (resource, token, "holder")
     assert (wanted["mode"], wanted["reason"], wanted["seq"]) == ("exclusive", None, None)
     assert (wanted["waiting"], wanted["by_owner"], wanted["by_mode"]) == (1, "w1", "exclusive")
-    assert 0 <= wanted["waiting_ms"] < 3000
+    assert wanted["waiting_ms"] >= 0
     holder.ask_ok(f"UNLOCK {resource} token={token}")
     assert waiter.reply()["token"] > token
     holder.nothing_comes()
@@ -135,10 +139,10 @@ def test_expiring_then_lost(holder, resource):
 
 def test_no_expiring_for_who_renews(holder, connect, other, resource):
     """Here, over another connection, and at another daemon."""
-    token = holder.lock(resource, "ttl=2s")
+    token = holder.lock(resource, "ttl=4s")
     for renewer in holder, connect(), connect(other):
-        renewer.ask_ok(f"RENEW {resource} token={token} ttl=2s")
-        eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 1000)
+        renewer.ask_ok(f"RENEW {resource} token={token} ttl=4s")
+        eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 2500)
     connect(other).ask_ok(f"RENEW {resource} token={token} ttl=1m")
     eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 59000)
     holder.nothing_comes()
@@ -160,8 +164,10 @@ def test_forced_by_sql(holder, connect, other, sql, resource):
     next_one = connect(other, "next")
     next_one.send(f"LOCK {resource} wait=inf")
     event(holder, "wanted")
+    clock = Clock()
     sql(user="postgres").cursor().execute("select pglockd.force(%s, null, 'maintenance')", (resource,))
-    lost = event(holder, "lost", 3)
+    lost = event(holder, "lost")
+    assert clock.seconds() < AT_ONCE
     assert (lost["token"], lost["reason"], lost["held_by"]) == (token, "forced", "next")
     assert lost["detail"] == "by postgres: maintenance"
     assert lost["lost_ms"] >= 0
@@ -174,9 +180,11 @@ def test_released_by_another_connection(holder, connect, other, resource):
     assert event(holder, "lost")["reason"] == "unknown"
 
 
-def test_a_refused_unlock_does_not_end_the_events(holder, connect, sql, resource):
+def test_a_refused_unlock_does_not_end_the_events(peer, connect, sql, resource):
     """An UNLOCK that could not be carried out leaves a holder."""
-    token = holder.lock(resource, "ttl=1m")
+    holder = connect(peer("--request-timeout", "1s"))
+    holder.ask_ok("HELLO events=on")
+    token = eventually(lambda: holder.ask(f"LOCK {resource} ttl=1m").body.get("token"))
     locker = sql()
     locker.autocommit = False
     locker.cursor().execute("select from pglockd.lease where resource = %s for update", (resource,))
@@ -200,7 +208,7 @@ def test_a_daemon_that_dies_leaves_no_listener(holder, peer, sql, resource):
             return cursor.fetchone()[0]
         eventually(lambda: listeners() == 1)
         dying.kill()
-    eventually(lambda: listeners() == 0, 30)
+    eventually(lambda: listeners() == 0)
 
 
 def test_the_database_crashes(make_daemon):
@@ -210,9 +218,9 @@ def test_the_database_crashes(make_daemon):
         holder.ask_ok("HELLO events=on")
         holder.lock("a", "ttl=10m")
         one.signal_postgres(signal.SIGKILL)
-        eventually(lambda: waiter.ask("INFO a").status == "OK", 60)
+        eventually(lambda: waiter.ask("INFO a").status == "OK")
         waiter.send("LOCK a wait=inf")
-        assert event(holder, "wanted", 60)["waiting"] == 1
+        assert event(holder, "wanted")["waiting"] == 1
 
 
 def test_a_slow_reader_gets_a_gap(peer, directory, sql, resource):
@@ -232,12 +240,12 @@ def test_a_slow_reader_gets_a_gap(peer, directory, sql, resource):
         for first in range(0, count, step):
             slow.send(*(f"LOCK {resource}/{'x' * 200}{i} ttl=10m" for i in range(first, first + step)))
             assert {slow.reply().status for _ in range(step)} == {"OK"}
-        eventually(lambda: rows("listener") == count, 60, "the daemon listens for all of them")
+        eventually(lambda: rows("listener") == count, what="the daemon listens for all of them")
         while rows("lease"):
             cursor.execute("select pglockd.force(l.resource) from (select resource from pglockd.lease "
                            "where resource like %s limit %s) l", (f"{resource}/%", step))
         # Every event but those of one more answer has been told, and nobody reads.
-        eventually(lambda: rows("listener") == 0, 60, "the daemon has looked at all of them")
+        eventually(lambda: rows("listener") == 0, what="the daemon has looked at all of them")
         slow.send("@end PING")
         events = list(iter(slow.reply, ("end", "OK", {})))
         names = [e["event"] for e in events]
@@ -272,9 +280,9 @@ def run_yield(resource):
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_run_yields(run_yield, daemon, other, resource, where):
     holder = run_yield(daemon.line)
-    late = ctl((daemon if where == "here" else other).line, "run", "-w", "10s", resource, "--", "echo", "mine")
+    late = ctl((daemon if where == "here" else other).line, "run", "-w", "40s", resource, "--", "echo", "mine")
     assert (late.returncode, late.stdout) == (0, "mine\n"), late.stderr
-    assert holder.communicate(timeout=20) == ("yields\n", None)
+    assert holder.communicate(timeout=SECONDS) == ("yields\n", None)
     assert holder.returncode == 0
 
 
@@ -285,7 +293,7 @@ def test_run_yields_after_its_daemon_died(run_yield, peer, daemon, resource):
     dying.kill()
     late = ctl(daemon.line, "run", "-w", "40s", resource, "--", "echo", "mine")
     assert (late.returncode, late.stdout) == (0, "mine\n"), late.stderr
-    assert holder.communicate(timeout=20) == ("yields\n", None)
+    assert holder.communicate(timeout=SECONDS) == ("yields\n", None)
 
 
 def test_run_yield_needs_a_signal(daemon):

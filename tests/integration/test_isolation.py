@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from lines import eventually
+from lines import SECONDS, eventually
 from schema import Instance, call, holders, one, rows, waiters
 
 
@@ -49,7 +49,7 @@ class Background:
             self.error = error
 
     def join(self):
-        self.thread.join(20)
+        self.thread.join(SECONDS)
         assert not self.thread.is_alive(), "it hangs"
         if self.error:
             raise self.error

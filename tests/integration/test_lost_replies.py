@@ -12,19 +12,16 @@ import threading
 import pytest
 
 from conftest import Daemon
-from lines import Lines, eventually, wait_for_queue
+from lines import SECONDS, Lines, eventually, wait_for_queue
 from proxy import Proxy
 from schema import holders, rows, waiters
 
 
 @pytest.fixture
 def behind(daemon, directory):
-    """A daemon that reaches the shared one's database through a proxy: (daemon, proxy).
-
-    Its patience is long, so that a slow machine does not make an answer unknown before it is lost.
-    """
+    """A daemon that reaches the shared one's database through a proxy: (daemon, proxy)."""
     with Proxy(f"{daemon.directory}/run/.s.PGSQL.5432") as proxy:
-        one = Daemon(directory / "behind", "--request-timeout", "1m",
+        one = Daemon(directory / "behind",
                      dsn=f"host=127.0.0.1 port={proxy.port} dbname=pglockd user=pglockd")
         one.start()
         yield one, proxy
@@ -43,7 +40,7 @@ def lost_place(client, connect, behind, sql, resource):
     waiter = connect(one)
     proxy.cut_after("acquire_batch")
     waiter.send(f"LOCK {resource} wait=inf ttl=5m")
-    assert proxy.caught.wait(20)
+    assert proxy.caught.wait(SECONDS)
     eventually(lambda: len(waiters(cursor, resource)) == 1)
     return token, waiter, cursor
 
@@ -106,7 +103,7 @@ def test_what_was_not_done_still_goes_before_later_requests(connect, behind, res
     two = connect(one)
     proxy.cut_before("acquire_batch")
     two.send(f"@first LOCK {resource}")
-    assert proxy.caught.wait(20)
+    assert proxy.caught.wait(SECONDS)
     two.send(f"@second LOCK {resource}")
     two.send("@read PING")
     assert two.reply().tag == "read"
@@ -170,7 +167,7 @@ def test_locks_that_come_in_while_the_daemon_stops(client, connect, peer, sql, r
             for i in range(1000):
                 connection.send(f"@t{i} LOCK {resource} wait=inf")
                 if i == 20:
-                    stopping.wait(20)
+                    stopping.wait(SECONDS)
 
     clients = [connect(one) for _ in range(8)]
     floods = [threading.Thread(target=flood, args=(c,)) for c in clients]
@@ -187,7 +184,7 @@ def test_locks_that_come_in_while_the_daemon_stops(client, connect, peer, sql, r
         assert len(replies) >= 21
     assert one.wait() == 0
     for thread in floods:
-        thread.join(20)
+        thread.join(SECONDS)
     cursor = sql().cursor()
     assert waiters(cursor, resource) == []
     assert [t for t, _ in holders(cursor, resource)] == [token]

@@ -6,7 +6,6 @@ And the checks themselves are tested: each finds the violation that was forged f
 """
 
 import os
-import time
 
 import pytest
 
@@ -30,10 +29,7 @@ def left_over(cursor, prefix):
 ])
 def test_random_clients_on_two_daemons(peer, sql, run, clients, resources, steps):
     prefix = f"random/{run}"
-    # A machine that stands still for a while must not end requests: time is not what this tests.
-    patient = "--request-timeout", "60s"
-    swarm = Swarm([peer(*patient).line, peer(*patient).line], [f"{prefix}/{i}" for i in range(resources)], clients,
-                  SEED + run)
+    swarm = Swarm([peer().line, peer().line], [f"{prefix}/{i}" for i in range(resources)], clients, SEED + run)
     print(f"PGLOCKD_TEST_SEED={SEED}")
     swarm.run(steps)
     swarm.finish()
@@ -46,7 +42,7 @@ def test_random_clients_on_two_daemons(peer, sql, run, clients, resources, steps
     # A client that vanished with a grant on its way loses it at once, not after the TTL.
     cursor = sql().cursor()
     # A grant whose client left with an id is kept for requeue_grace (30 s).
-    eventually(lambda: not left_over(cursor, prefix), seconds=60, what=f"nothing is left of {prefix}")
+    eventually(lambda: not left_over(cursor, prefix), seconds=120, what=f"nothing is left of {prefix}")
 
 
 def test_one_writer_among_many_readers(daemon, peer, sql):
@@ -54,8 +50,9 @@ def test_one_writer_among_many_readers(daemon, peer, sql):
     swarm = Swarm([daemon.line, peer().line], ["random/rw/0"], 8, SEED)
     writers, readers = swarm.clients[:2], swarm.clients[2:]
     done = 0
-    until = time.monotonic() + 60
-    while done < 40 and time.monotonic() < until:
+
+    def turn():
+        nonlocal done
         for client in swarm.clients:
             if client.held and swarm.random.random() < 0.5:
                 done += client in writers
@@ -64,9 +61,11 @@ def test_one_writer_among_many_readers(daemon, peer, sql):
                 swarm.lock(client, "inf", mode="exclusive" if client in writers else "shared")
         swarm.look(readers[0])
         swarm.poll(0.05)
+        return done >= 40
+    eventually(turn, seconds=120, what="each writer gets its turn")
     swarm.finish()
     swarm.close()
-    assert done >= 40 and check(swarm.record) == [] and swarm.surprises == []
+    assert check(swarm.record) == [] and swarm.surprises == []
     cursor = sql().cursor()
     eventually(lambda: not left_over(cursor, "random/rw"))
 

@@ -10,7 +10,8 @@ import urllib.request
 import pytest
 
 from conftest import ctl
-from lines import Lines, eventually
+from lines import Lines, eventually, wait_for_queue
+from pace import Clock
 
 
 @pytest.fixture
@@ -20,10 +21,9 @@ def key(request):
 
 def in_force(client, condition):
     """A change of the policies is in force within a second."""
-    until = time.monotonic() + 1
-    while not condition(client):
-        assert time.monotonic() < until, "not in force after a second"
-        time.sleep(0.01)
+    clock = Clock()
+    eventually(lambda: condition(client))
+    assert clock.seconds() < 1.1, "not in force after a second"
 
 
 # ---- what is asked ----
@@ -142,8 +142,10 @@ def test_shadow_counts_what_it_would_have_denied(daemon, client, policy, key):
     replies = [client.ask_ok(f"RATE {key}") for _ in range(5)]
     assert [r.body.get("shadow_denied", False) for r in replies] == [False, False, True, True, True]
     text = urllib.request.urlopen(f"http://{daemon.http}/metrics").read().decode()
-    assert 'pglockd_rate_decisions_total{policy="shade",result="shadow_denied",source="database"} 3' in text
-    assert 'pglockd_rate_decisions_total{policy="shade",result="allowed",source="database"} 2' in text
+    counted = dict.fromkeys(("allowed", "denied", "shadow_denied"), 0)  # by the database or from memory
+    for result, count in re.findall(r'rate_decisions_total{policy="shade",result="(\w+)",source="\w+"} (\d+)', text):
+        counted[result] += int(count)
+    assert counted == {"allowed": 2, "denied": 0, "shadow_denied": 3}
 
 
 def test_policies_from_the_command_line(daemon, client, key):
@@ -170,15 +172,14 @@ def test_policies_from_the_command_line(daemon, client, key):
 # ---- others, and the time without a database ----
 
 def test_an_open_transaction_stops_only_its_own_key(daemon, client, sql, key, peer, connect):
-    impatient = connect(peer("--request-timeout", "300ms"))
+    impatient = connect(peer("--request-timeout", "1s"))
+    other = connect()
     connection = sql()
     connection.autocommit = False
     connection.cursor().execute("select pglockd.rate(%s, quota => 5, per => '1 h')", (key,))
-    started = time.monotonic()
-    assert impatient.ask(f"RATE {key}/other limit=5 per=1h").status == "OK"
+    assert other.ask(f"RATE {key}/other limit=5 per=1h").status == "OK"
     reply = impatient.ask(f"RATE {key} limit=5 per=1h")
     assert (reply.status, reply["source"], reply.code) == ("LIMITED", "fallback", "postgres_away")
-    assert time.monotonic() - started < 5
     client.send(f"RATE {key} limit=5 per=1h")
     connection.commit()
     assert client.reply()["remaining"] == 3
@@ -189,7 +190,7 @@ def test_what_policies_say_while_postgres_is_away(daemon, connect, peer, policy,
     policy("away-allow", pattern=f"{key}/allow", quota=1, per="1 h", away="allow")
     policy("away-local", pattern=f"{key}/local", quota=20, per="1 h", away="local", away_percent=25)
     client = connect(peer("--request-timeout", "200ms"))
-    client.ask_ok(f"RATE {key}/deny")
+    eventually(lambda: client.ask_ok(f"RATE {key}/deny")["source"] != "fallback")
     daemon.signal_postgres(signal.SIGSTOP)
     try:
         reply = client.ask(f"RATE {key}/deny")
@@ -209,7 +210,7 @@ def test_many_keys_take_bounded_memory(peer, connect, sql):
     one = peer("--rate-keys-max", "500")
     client = connect(one)
     for block in range(20):
-        client.send(*[f"RATE many/{block}/{i} limit=5 per=1s" for i in range(200)])
+        client.send(*[f"RATE many/{block}/{i} limit=5 per=1m" for i in range(200)])
         assert {client.reply().status for _ in range(200)} == {"OK"}
     text = urllib.request.urlopen(f"http://{one.http}/metrics").read().decode()
     (remembered,) = [int(line.split()[1]) for line in text.splitlines() if line.startswith("pglockd_rate_keys ")]
@@ -230,7 +231,7 @@ def test_counters_that_nobody_uses_are_pruned(make_daemon):
         def left():
             cursor.execute("select array_agg(key) from pglockd.rate_counter")
             return cursor.fetchone()[0]
-        eventually(lambda: left() == ["long"], 30)
+        eventually(lambda: left() == ["long"])
 
 
 # ---- LOCK ----
@@ -277,8 +278,9 @@ def test_a_grant_costs_where_it_is_given(client, connect, sql, policy, resource)
     assert used() == 4
 
 
-def test_a_cancelled_lock_gives_its_permit_back(client, sql, policy, resource):
+def test_a_cancelled_lock_gives_its_permit_back(client, connect, sql, policy, resource):
     client.lock(resource)
+    other = connect()
     policy("cancels", applies_to="lock", pattern=resource, quota=5, per="1 h", charge="grant")
     cursor = sql().cursor()
 
@@ -288,7 +290,7 @@ def test_a_cancelled_lock_gives_its_permit_back(client, sql, policy, resource):
 
     def takes_a_permit():
         client.send(f"@w LOCK {resource} wait=inf")
-        time.sleep(0.05)
+        wait_for_queue(other, resource, 1)
         taken = used() == 1
         client.send("CANCEL tag=w")
         replies = {client.reply().tag for _ in range(2)}

@@ -3,29 +3,42 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
 from conftest import PGLOCKCTL, ctl
 from fake_daemon import FakeDaemon
+from lines import SECONDS, eventually
+from pace import Clock, stood_still
 
-# Writes the time to a file until it is killed; ignores TERM when told so.
+# Writes its number and the time to a file until it is killed; ignores TERM when told so.
 BEAT = """
 import os, signal, sys, time
 if sys.argv[2] == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while True:
     with open(sys.argv[1] + "~", "w") as f:
-        f.write(repr(time.monotonic()))
+        f.write(f"{os.getpid()} {time.monotonic()!r}")
     os.replace(sys.argv[1] + "~", sys.argv[1])
     time.sleep(0.01)
 """
-TTL = 2.0
+# Says when it is up, and ends when it is told.
+UNTIL_TOLD = "echo up; read x"
+# Of a lock that must not be lost: two thirds of it may pass while this machine stands still.
+LONG_TTL = ("--ttl", "6s")
+
+
+def tell(process):
+    """Ends an UNTIL_TOLD."""
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 @pytest.fixture
@@ -52,20 +65,20 @@ class Beat:
     def command(self, kind="polite"):
         return [sys.executable, "-c", BEAT, str(self.path), kind]
 
-    def last(self):
+    def wait(self):
+        eventually(self.path.exists, what="the command has started")
+
+    def is_running(self):
+        """Whether its process lives; a dead one may have nobody who buries it."""
         try:
-            return float(self.path.read_text() or 0)
+            with open(f"/proc/{self.path.read_text().split()[0]}/stat") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
         except FileNotFoundError:
-            return 0.0
+            return False
 
-    def wait(self, seconds=10):
-        until = time.monotonic() + seconds
-        while not self.last():
-            assert time.monotonic() < until, "the command did not start"
-            time.sleep(0.01)
-
-    def is_beating(self):
-        return time.monotonic() - self.last() < 0.4
+    def ended_by(self, end):
+        """Whether the last beat was before the end of the lease, or as late as the machine was."""
+        return float(self.path.read_text().split()[1]) < end + stood_still(end - 3)
 
 
 @pytest.fixture
@@ -80,7 +93,7 @@ def start():
 
     def run(address, *arguments, **options):
         process = subprocess.Popen([PGLOCKCTL, "--connect", address, "run", *arguments], text=True,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, start_new_session=True, **options)
         started.append(process)
         return process
@@ -117,27 +130,29 @@ def test_environment(server, resource):
 
 def test_lock_is_held_during_the_command_and_free_afterwards(server, resource, start):
     held = start(server.address, "--owner", "me", "--note", "why", resource, "--", "sh", "-c",
-                 "echo up; sleep 1")
+                 UNTIL_TOLD)
     assert held.stdout.readline() == "up\n"
     busy = ctl(server.address, "run", "-n", resource, "--", "true")
     assert busy.returncode == 75 and resource in busy.stderr
     shown = ctl(server.address, "info", resource).stdout
     assert "me" in shown and "why" in shown
-    assert held.wait() == 0
+    tell(held)
+    assert held.wait(SECONDS) == 0
     assert ctl(server.address, "run", "-n", resource, "--", "true").returncode == 0
 
 
 def test_waiting(server, resource, start):
-    first = start(server.address, resource, "--", "sh", "-c", "echo up; sleep 1")
+    first = start(server.address, resource, "--", "sh", "-c", UNTIL_TOLD)
     assert first.stdout.readline() == "up\n"
-    before = time.monotonic()
+    second = start(server.address, resource, "--", "echo", "mine")
     late = ctl(server.address, "run", "-w", "200ms", "-E", "9", resource, "--", "true")
-    assert late.returncode == 9 and time.monotonic() - before < 0.9
-    assert ctl(server.address, "run", resource, "--", "true").returncode == 0
+    assert late.returncode == 9 and first.poll() is second.poll() is None
+    tell(first)
+    assert second.wait(SECONDS) == 0 and second.stdout.read() == "mine\n"
 
 
 def test_shared(server, resource, start):
-    first = start(server.address, "-s", resource, "--", "sh", "-c", "echo up; sleep 1")
+    first = start(server.address, "-s", resource, "--", "sh", "-c", UNTIL_TOLD)
     assert first.stdout.readline() == "up\n"
     assert ctl(server.address, "run", "-s", "-n", resource, "--", "true").returncode == 0
     assert ctl(server.address, "run", "-n", resource, "--", "true").returncode == 75
@@ -177,10 +192,10 @@ def end_of_lease(fake):
 def test_frozen_daemon(fake, resource, start, beat, kind):
     process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command(kind))
     beat.wait()
-    time.sleep(1)  # at least one renewal
+    eventually(lambda: fake.count("RENEW"))
     fake.silent = True
-    assert process.wait(10) == 76
-    assert beat.last() < end_of_lease(fake)
+    assert process.wait(SECONDS) == 76
+    assert beat.ended_by(end_of_lease(fake))
     assert "could not be renewed" in process.stderr.read()
 
 
@@ -189,8 +204,8 @@ def test_daemon_away(fake, resource, start, beat):
     beat.wait()
     fake.refuse = True
     fake.drop_all()
-    assert process.wait(10) == 76
-    assert beat.last() < end_of_lease(fake)
+    assert process.wait(SECONDS) == 76
+    assert beat.ended_by(end_of_lease(fake))
 
 
 def test_whole_group_is_ended(fake, resource, start, beat):
@@ -199,19 +214,18 @@ def test_whole_group_is_ended(fake, resource, start, beat):
                     *beat.command("stubborn"))
     beat.wait()
     fake.silent = True
-    assert process.wait(10) == 76
-    assert beat.last() < end_of_lease(fake)
-    time.sleep(0.5)
-    assert not beat.is_beating()
+    assert process.wait(SECONDS) == 76
+    assert beat.ended_by(end_of_lease(fake))
+    assert not beat.is_running()
 
 
 def test_lost_lock(fake, resource, start, beat):
-    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command())
+    process = start(fake.address, *LONG_TTL, resource, "--", *beat.command())
     beat.wait()
+    before = fake.count("RENEW")
     fake.forced.add(fake.token)
-    before = time.monotonic()
-    assert process.wait(10) == 76
-    assert time.monotonic() - before < TTL / 3 + 0.5  # at the next renewal
+    assert process.wait(SECONDS) == 76
+    assert fake.count("RENEW") <= before + 1, "ended at the next renewal"
     assert "forced" in process.stderr.read()
 
 
@@ -219,51 +233,55 @@ def test_kill_after(fake, resource, start, beat):
     process = start(fake.address, "--ttl", "6s", "--kill-after", "300ms", resource, "--",
                     *beat.command("stubborn"))
     beat.wait()
-    time.sleep(0.1)
     fake.forced.add(fake.token)
-    before = time.monotonic()
-    assert process.wait(10) == 76
-    assert time.monotonic() - before < 2 + 0.3 + 0.7
+    assert "ending the command" in process.stderr.readline()
+    clock = Clock()
+    assert process.wait(SECONDS) == 76
+    assert clock.seconds() < 1.5, "not after the 5 s of the default"
 
 
 def test_lost_when_the_command_had_ended(fake, resource, start):
-    process = start(fake.address, resource, "--", "sh", "-c", "echo up; sleep 0.5; exit 0")
+    process = start(fake.address, resource, "--", "sh", "-c", UNTIL_TOLD)
     assert process.stdout.readline() == "up\n"
     fake.forced.add(fake.token)
-    assert process.wait(10) == 76
+    tell(process)
+    assert process.wait(SECONDS) == 76
+    assert fake.count("RENEW") == 0
 
 
 def test_renewal_moves_to_another_address(fake, resource, start, tmp_path):
     with FakeDaemon(str(tmp_path / "s")) as other:
         other.held, other.token = fake.held, fake.token  # two daemons, one truth
-        process = start(f"{fake.address},{other.address}", "--ttl", "2s", resource, "--", "sh", "-c",
-                        "echo up; sleep 5; exit 7")
+        process = start(f"{fake.address},{other.address}", *LONG_TTL, resource, "--", "sh", "-c",
+                        UNTIL_TOLD + "; exit 7")
         assert process.stdout.readline() == "up\n"
         fake.silent = True
-        assert process.wait(30) == 7
-        assert any(verb == "RENEW" for verb, _, _ in other.requests)
+        eventually(lambda: other.count("RENEW") >= 2)
+        tell(process)
+        assert process.wait(SECONDS) == 7
         assert not any(fake.held.values())
 
 
 def test_short_outage_is_survived(fake, resource, start):
-    process = start(fake.address, "--ttl", "3s", resource, "--", "sh", "-c",
-                    "echo up; sleep 5; exit 7")
+    process = start(fake.address, *LONG_TTL, resource, "--", "sh", "-c", UNTIL_TOLD + "; exit 7")
     assert process.stdout.readline() == "up\n"
-    time.sleep(0.8)
     fake.silent = True
-    time.sleep(0.5)
+    eventually(lambda: fake.unanswered)
     fake.silent = False
-    assert process.wait(30) == 7
+    eventually(lambda: fake.count("RENEW") >= 2)
+    tell(process)
+    assert process.wait(SECONDS) == 7
 
 
 def test_waiting_survives_a_lost_connection(fake, resource, start):
     token = ctl(fake.address, "lock", resource, "ttl=1m").stdout.strip()
     process = start(fake.address, resource, "--", "echo", "done")
-    time.sleep(0.5)
-    fake.drop_all({"code": "shutdown", "message": "the daemon stops"})
-    time.sleep(0.5)
+    for asked in 2, 3:
+        eventually(lambda: fake.count("LOCK") == asked)
+        if asked == 2:
+            fake.drop_all({"code": "shutdown", "message": "the daemon stops"})
     assert ctl(fake.address, "unlock", resource, f"token={token}").returncode == 0
-    assert process.wait(10) == 0
+    assert process.wait(SECONDS) == 0
     ids = {keys["id"] for verb, _, keys in fake.requests if verb == "LOCK" and "id" in keys}
     assert len(ids) == 1 and len(ids.pop()) == 32
 
@@ -275,24 +293,19 @@ def test_killed(fake, resource, start, beat):
     process = start(fake.address, "--ttl", "6s", resource, "--", *beat.command("stubborn"))
     beat.wait()
     process.kill()
-    until = time.monotonic() + 6
-    while fake.holders(resource) and time.monotonic() < until:
-        time.sleep(0.05)
-    # The guard released it once the command was dead, before the TTL had passed.
-    assert any(verb == "UNLOCK" for verb, _, _ in fake.requests)
-    time.sleep(0.5)
-    assert not beat.is_beating()
+    # The guard ends the command and then releases the lock, before the TTL has passed.
+    eventually(lambda: fake.count("UNLOCK"))
+    assert not beat.is_running()
 
 
 def test_stopped(fake, resource, start, beat):
     process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command("stubborn"))
     beat.wait()
     process.send_signal(signal.SIGSTOP)
-    time.sleep(TTL + 0.5)
-    assert beat.last() < end_of_lease_of_all(fake)
-    assert not beat.is_beating()
+    eventually(lambda: not beat.is_running())
+    assert beat.ended_by(end_of_lease_of_all(fake))
     process.send_signal(signal.SIGCONT)
-    assert process.wait(5) == 76
+    assert process.wait(SECONDS) == 76
 
 
 def end_of_lease_of_all(fake):
@@ -311,15 +324,16 @@ def test_guard_killed(fake, resource, start, beat):
     process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command())
     beat.wait()
     os.kill(guard_of(process), signal.SIGKILL)
-    time.sleep(TTL)
-    assert beat.is_beating() and process.poll() is None
+    renewed = fake.count("RENEW")
+    eventually(lambda: fake.count("RENEW") >= renewed + 2)
+    assert beat.is_running() and process.poll() is None
     fake.silent = True
-    assert process.wait(10) == 76
-    assert beat.last() < end_of_lease(fake)
+    assert process.wait(SECONDS) == 76
+    assert beat.ended_by(end_of_lease(fake))
 
 
 def test_guard_leaves_no_descriptor_open(fake, resource, start):
-    process = start(fake.address, resource, "--", "sh", "-c", "echo up; exec sleep 5")
+    process = start(fake.address, resource, "--", "sh", "-c", UNTIL_TOLD)
     assert process.stdout.readline() == "up\n"
     links = {os.readlink(f"/proc/{guard_of(process)}/fd/{fd}")
              for fd in os.listdir(f"/proc/{guard_of(process)}/fd")}
@@ -336,7 +350,7 @@ def test_signals_are_passed_on(fake, resource, start, number):
                     f"trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.05; done")
     assert process.stdout.readline() == "up\n"
     process.send_signal(number)
-    assert process.wait(5) == 5
+    assert process.wait(SECONDS) == 5
     assert process.stdout.read() == f"got {name}\n"
 
 
@@ -357,7 +371,7 @@ class Terminal:
                        dict(os.environ, PGLOCKCTL_CONNECT=address))
         self.text = ""
 
-    def expect(self, text, seconds=10):
+    def expect(self, text, seconds=SECONDS):
         until = time.monotonic() + seconds
         while text not in self.text:
             ready, _, _ = select.select([self.fd], [], [], max(0, until - time.monotonic()))
@@ -403,8 +417,9 @@ def test_command_reads_the_terminal(fake, resource, terminal):
 
 
 def test_interrupt_from_the_terminal(fake, resource, terminal):
-    job = terminal(fake.address, resource, "--", "sh", "-c", "echo up; sleep 20")
-    job.expect("up")
+    job = terminal(fake.address, resource, "--", "cat")
+    job.type("up\n")
+    job.expect("up\r\nup")  # the terminal's echo and the command's: it is itself by now
     job.type("\x03")
     assert os.waitstatus_to_exitcode(job.wait()) == 128 + signal.SIGINT
     assert not any(fake.held.values())
@@ -413,7 +428,7 @@ def test_interrupt_from_the_terminal(fake, resource, terminal):
 def test_interrupt_while_waiting(fake, resource, terminal):
     ctl(fake.address, "lock", resource, "ttl=1m")
     job = terminal(fake.address, resource, "--", "true")
-    time.sleep(0.5)
+    eventually(lambda: fake.count("LOCK") == 2)
     job.type("\x03")
     assert os.WIFSIGNALED(job.wait())
 
@@ -434,7 +449,8 @@ print("job", pid, flush=True)
 status = os.waitpid(pid, os.WUNTRACED)[1]
 front(os.getpgrp())
 print("stopped" if os.WIFSTOPPED(status) else "not-stopped", flush=True)
-time.sleep(4)
+while not os.path.exists(os.environ["RESUME"]):
+    time.sleep(0.05)
 front(pid)
 os.kill(-pid, signal.SIGCONT)
 print("continued", flush=True)
@@ -445,12 +461,14 @@ print("ended", os.waitstatus_to_exitcode(status), flush=True)
 
 
 @pytest.mark.parametrize("more", [[], ["second"]])
-def test_suspended_job_keeps_its_locks(fake, resource, more):
+def test_suspended_job_keeps_its_locks(fake, resource, more, tmp_path):
+    resume = tmp_path / "resume"
     pid, fd = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [
-            sys.executable, "-c", SHELL, PGLOCKCTL, "--connect", fake.address, "run", "--ttl", "2s",
-            resource, *more, "--", "sh", "-c", "echo up; read x; echo got-$x; exit 6"])
+        os.execve(sys.executable, [
+            sys.executable, "-c", SHELL, PGLOCKCTL, "--connect", fake.address, "run", *LONG_TTL,
+            resource, *more, "--", "sh", "-c", "echo up; read x; echo got-$x; exit 6"],
+            dict(os.environ, RESUME=str(resume)))
     job = Terminal.__new__(Terminal)
     job.pid, job.fd, job.text = pid, fd, ""
     try:
@@ -458,9 +476,12 @@ def test_suspended_job_keeps_its_locks(fake, resource, more):
         job.type("\x1a")
         job.expect("stopped")
         assert "not-stopped" not in job.text
+        renewed = fake.count("RENEW")
+        eventually(lambda: fake.count("RENEW") >= renewed + 2)  # by the guard
+        resume.touch()
         job.expect("continued")
         for name in resource, *more:
-            assert len(fake.holders(name)) == 1  # renewed for two TTLs
+            assert len(fake.holders(name)) == 1
         job.type("again\n")
         job.expect("got-again")
         job.expect("ended 6")
@@ -472,15 +493,22 @@ def test_suspended_job_keeps_its_locks(fake, resource, more):
 # ---- with real daemons ----
 
 
+def renewals(daemon):
+    """How many RENEWs a daemon has carried out."""
+    text = urllib.request.urlopen(f"http://{daemon.http}/metrics").read().decode()
+    found = re.search(r'^pglockd_requests_total{verb="renew",status="OK"} (\d+)', text, re.M)
+    return int(found[1]) if found else 0
+
+
 def test_real_daemon_frozen(make_daemon, resource, start, beat):
     daemon = make_daemon()
     process = start(daemon.address, "--ttl", "3s", resource, "--", *beat.command("stubborn"))
     beat.wait()
-    time.sleep(1.2)
+    eventually(lambda: renewals(daemon))
     frozen = time.monotonic()
     daemon.signal(signal.SIGSTOP)
-    assert process.wait(10) == 76
-    assert beat.last() < frozen + 3
+    assert process.wait(SECONDS) == 76
+    assert beat.ended_by(frozen + 3)
     daemon.signal(signal.SIGCONT)
 
 
@@ -490,15 +518,23 @@ def test_real_daemon_killed(make_daemon, resource, start, beat):
     beat.wait()
     killed = time.monotonic()
     daemon.kill()
-    assert process.wait(10) == 76
-    assert beat.last() < killed + 3
+    assert process.wait(SECONDS) == 76
+    assert beat.ended_by(killed + 3)
 
 
-def test_real_lock_outlives_its_ttl(daemon, resource, start):
-    process = start(daemon.address, "--ttl", "1s", resource, "--", "sh", "-c", "echo up; sleep 4")
+def test_real_lock_outlives_its_ttl(daemon, resource, start, sql):
+    process = start(daemon.address, *LONG_TTL, resource, "--", "sh", "-c", UNTIL_TOLD)
     assert process.stdout.readline() == "up\n"
-    until = time.monotonic() + 3.5
-    while time.monotonic() < until:
+    cursor = sql().cursor()
+
+    def is_over():
+        """The TTL that it was granted with, on the clock of leases, with all that is added to it."""
         assert ctl(daemon.address, "lock", resource).returncode == 75
-        time.sleep(0.3)
-    assert process.wait(10) == 0
+        cursor.execute("select pglockd.lease_now()")
+        (now,) = cursor.fetchone()
+        is_over.begin = is_over.begin or now
+        return now > is_over.begin + 7_000_000
+    is_over.begin = None
+    eventually(is_over)
+    tell(process)
+    assert process.wait(SECONDS) == 0

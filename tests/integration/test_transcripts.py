@@ -112,8 +112,13 @@ class Replay:
             self.stack.callback(self.sql, "delete from pglockd.rate_policy where name = %s", match[1])
             self.stack.callback(self.sql, "delete from pglockd.rate_counter")
         elif what == "PostgreSQL stops answering":
+            # From here on a daemon is asked that has less patience than those of the tests.
+            self.daemon = self.start("--request-timeout", "1s")
+            self.connections.clear()
+            with Lines(self.daemon.line) as look:  # its connections to PostgreSQL are up
+                eventually(lambda: look.ask("LOCK db/ready mode=shared").status == "OK")
             self.stack.callback(self.answer_again)
-            self.daemon.signal_postgres(signal.SIGSTOP)
+            self.shared.signal_postgres(signal.SIGSTOP)
         elif what == "PostgreSQL answers again":
             self.answer_again()
         elif what == "PostgreSQL has crashed and come back":

@@ -20,7 +20,7 @@ def keep_locked(sql, resource):
 
 
 @pytest.mark.parametrize("verb", ["RENEW", "UNLOCK"])
-def test_a_locked_lease_stalls_its_own_request_only(client, keep_locked, resource, verb):
+def test_a_locked_lease_stalls_its_own_request_only(client, connect, peer, keep_locked, resource, verb):
     """Race: somebody's open transaction has a lease's row locked. The statement that renews or releases
     it waited for the row, and with it the lane: every request behind it.
 
@@ -36,10 +36,14 @@ def test_a_locked_lease_stalls_its_own_request_only(client, keep_locked, resourc
     assert {r.status for r in others} == {"OK"}
     client.send(*[f"@u{r.tag} UNLOCK {r['resource']} token={r['token']}" for r in others])
     assert {client.reply().status for _ in others} == {"OK"}
-    stalled = client.reply()
-    assert (stalled.tag, stalled.status, stalled.code) == ("stalled", "ERR", "unavailable")
+    impatient = connect(peer("--request-timeout", "1s"))
+    refused = impatient.ask(f"{verb} {resource} token={token}")
+    assert (refused.status, refused.code) == ("ERR", "unavailable")
+    client.nothing_comes()
     let_go()
-    client.ask_ok(f"UNLOCK {resource} token={token}")
+    stalled = client.reply()
+    assert stalled[:2] == ("stalled", "OK")
+    assert client.ask(f"UNLOCK {resource} token={token}").status == ("OK" if verb == "RENEW" else "LOST")
 
 
 @pytest.mark.parametrize("verb", ["RENEW", "UNLOCK"])
