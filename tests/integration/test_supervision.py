@@ -76,6 +76,7 @@ def test_slow_requests_are_logged_and_waits_are_not(make_daemon):
 
 def test_slow_requests_cannot_flood_the_log(make_daemon):
     daemon = make_daemon("--slow_request", "400ms")
+    begin = time.monotonic()
     with Lines(daemon.line) as client:
         for _ in range(2):
             with frozen_postgres(daemon):
@@ -85,10 +86,10 @@ def test_slow_requests_cannot_flood_the_log(make_daemon):
                 assert client.reply().status in ("OK", "BUSY")
             time.sleep(1.1)  # the next flood is in another second
     slow = events(daemon, "slow_request")
-    assert 10 <= len(slow) <= 60
+    assert 10 <= len(slow) <= 10 * (2 + time.monotonic() - begin), "ten a second"
     # What was left out of the first flood was told at the latest when the next one began.
     left_out = sum(int(event["count"]) for event in events(daemon, "slow_requests_left_out"))
-    assert left_out >= 140
+    assert left_out >= 100 and left_out + len(slow) >= 200
 
 
 def test_no_slow_requests_when_turned_off(make_daemon):

@@ -221,11 +221,10 @@ def test_a_frozen_janitor_is_replaced(connect, peer, sql):
 
     def leads():
         if connect(frozen).ask_ok("STATS")["janitor"]:
-            return True
+            return rows(cursor, query)
         cursor.execute(f"select pg_terminate_backend(pid) from ({query}) janitor")
         return False
-    eventually(leads)
-    (old,) = rows(cursor, query)
+    (old,) = eventually(leads)
     frozen.signal(signal.SIGSTOP)
     try:
         eventually(lambda: [r for r in rows(cursor, query) if r != old], what="a new janitor")
