@@ -16,8 +16,9 @@ every test: on a plain build, then on one with AddressSanitizer and UndefinedBeh
   --no-install  install nothing; what is missing is an error, or skips the tests that need it
   --help        this text
 
-The last line is "N passed, N failed" (with ", N skipped" if any), over all builds. A build, a
-linter or distcheck that fails counts as one failed test. The exit status is 0 when nothing failed.
+The last lines say how many tests ran on each build, and what failed; the very last is "N passed, N
+failed" (with ", N skipped" if any), over all builds. A build, a linter or distcheck that fails
+counts as one failed test. The exit status is 0 when nothing failed.
 EOF
 }
 
@@ -39,66 +40,71 @@ for arg in "$@"; do
 done
 
 passed=0
-failed=0
 skipped=0
+summary=()  # a line for each build
+failures=() # a line for each test or step that failed
+beside=     # the process that works beside the tests
 
 finish()
 {
+    wait_beside
+    local line
+    for line in "${summary[@]}" "${failures[@]/#/failed: }"; do say "$line"; done
     say "total time $((SECONDS / 60)) min $((SECONDS % 60)) s"
-    printf '%d passed, %d failed' "$passed" "$failed"
+    printf '%d passed, %d failed' "$passed" "${#failures[@]}"
     [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
     echo
-    [ "$failed" -eq 0 ]
+    [ "${#failures[@]}" -eq 0 ]
     exit
 }
 
 step() # NAME COMMAND...
 {
     logged "$logs/${1//[^a-z0-9]/-}.log" "$@" && return 0
-    failed=$((failed + 1))
+    failures+=("$1")
     return 1
 }
 
 # Adds up the single results that make check left in DIR.
 count_results() # DIR
 {
-    local results
+    local results name=${1##*/}
     results=$(find "$1/tests" -name '*.trs' -exec sed -n 's/^:test-result: //p' {} +)
     count() { printf '%s\n' "$results" | grep -c -x -E "($1)( .*)?"; }
-    local ok bad skip
+    local ok skip bad
     ok=$(count 'PASS|XFAIL')
-    bad=$(count 'FAIL|ERROR|XPASS')
     skip=$(count SKIP)
-    say "${1##*/}: $ok passed, $bad failed, $skip skipped"
+    mapfile -t bad < <(printf '%s\n' "$results" |
+        sed -n -E "s/^(FAIL|ERROR|XPASS)( (.*))?$/$name: \3/p")
+    summary+=("$name: $((ok + ${#bad[@]})) tests ran, $ok passed, ${#bad[@]} failed, $skip skipped")
     passed=$((passed + ok))
-    failed=$((failed + bad))
     skipped=$((skipped + skip))
-    results_bad=$bad
+    failures+=("${bad[@]}")
 }
 
 # Shows every result but PASS as it comes, and the logs of what failed at the end.
 run_check() # DIR
 {
-    local dir=$1 status start=$SECONDS
+    local dir=$1 status start=$SECONDS known=${#failures[@]}
     say "${dir##*/}: make check (log: $logs/${dir##*/}-check.log)"
-    find "$dir" -name '*.trs' -delete
+    find "$dir/tests" -name '*.trs' -delete
     make -C "$dir" -j "$jobs" -k check 2>&1 | tee "$logs/${dir##*/}-check.log" |
         grep -E '^(FAIL|ERROR|SKIP|XPASS|XFAIL):|\*\*\*|error:'
     status=${PIPESTATUS[0]}
     [ "$status" -eq 0 ] || tail -n 200 "$dir/test-suite.log" 2>/dev/null
-    say "${dir##*/}: make check took $((SECONDS - start)) s"
     count_results "$dir"
-    # make failed before or beside the tests
-    if [ "$status" -ne 0 ] && [ "$results_bad" -eq 0 ]; then failed=$((failed + 1)); fi
+    say "${summary[-1]}; make check took $((SECONDS - start)) s"
+    if [ "$status" -ne 0 ] && [ "${#failures[@]}" -eq "$known" ]; then
+        failures+=("${dir##*/}: make check, before or beside the tests")
+    fi
 }
 
-build_and_check() # NAME CONFIGURE-ARGUMENT...
+build() # NAME CONFIGURE-ARGUMENT...
 {
     local dir=$work/$1
     shift
     step "${dir##*/}: configure" configure_in "$dir" --enable-werror "$@" || return 1
-    step "${dir##*/}: make" make -C "$dir" -j "$jobs" || return 1
-    run_check "$dir"
+    step "${dir##*/}: make" make -C "$dir" -j "$jobs"
 }
 
 # Sanitizers report into files, so that a report from any process that a test starts is seen even
@@ -110,14 +116,51 @@ check_sanitized()
     mkdir -m 1777 "$reports"
     export ASAN_OPTIONS="log_path=$reports/report:detect_stack_use_after_return=1"
     export UBSAN_OPTIONS="log_path=$reports/report:print_stacktrace=1"
-    build_and_check sanitized --enable-asan --enable-ubsan
+    build sanitized --enable-asan --enable-ubsan && run_check "$work/sanitized"
     unset ASAN_OPTIONS UBSAN_OPTIONS
     for report in "$reports"/*; do
         [ -e "$report" ] || continue
         say "sanitizer report $report"
         head -n 60 "$report"
-        failed=$((failed + 1))
+        failures+=("sanitizer report $report")
     done
+}
+
+# What full mode does with the plain build beside its tests: those wait for most of their time.
+steps_beside()
+{
+    failures=()
+    step lint nice make -C "$work/plain" lint
+    step fuzz nice make -C "$work/plain" check-fuzz
+    # The tests that need PostgreSQL run twice without this.
+    step distcheck env PGLOCKD_TESTS=unit nice make -C "$work/plain" -j "$jobs" distcheck \
+        DISTCHECK_CONFIGURE_FLAGS=--enable-werror &&
+        step tarball "$top/contrib/check-dist" "$top" "$work/plain"/pglockd-*.tar.gz
+    printf '%s\n' "${failures[@]}" >"$logs/failed-beside"
+}
+
+# In a process group of its own, so that it can be ended with all that it has started.
+start_beside()
+{
+    set -m
+    steps_beside &
+    beside=$!
+    set +m
+    trap '[ -z "$beside" ] || kill -- "-$beside"' EXIT
+    trap 'exit 130' INT TERM HUP
+}
+
+wait_beside()
+{
+    [ -n "$beside" ] || return 0
+    local failed
+    if wait "$beside"; then
+        mapfile -t failed < <(grep . "$logs/failed-beside")
+        failures+=("${failed[@]}")
+    else
+        failures+=("what runs beside the tests ended early")
+    fi
+    beside=
 }
 
 packages="$packages_build $packages_test"
@@ -135,14 +178,8 @@ mkdir -p "$logs"
 jobs=$(nproc)
 
 step bootstrap bootstrap_tree || finish
-build_and_check plain || finish
+build plain || finish
+if [ "$mode" = full ]; then start_beside; fi
+run_check "$work/plain"
 if [ "$mode" != fast ]; then check_sanitized; fi
-if [ "$mode" = full ]; then
-    step lint make -C "$work/plain" lint
-    step fuzz make -C "$work/plain" check-fuzz
-    # The tests that need PostgreSQL have just run twice.
-    step distcheck env PGLOCKD_TESTS=unit make -C "$work/plain" -j "$jobs" distcheck \
-        DISTCHECK_CONFIGURE_FLAGS=--enable-werror &&
-        step tarball "$top/contrib/check-dist" "$top" "$work/plain"/pglockd-*.tar.gz
-fi
 finish
