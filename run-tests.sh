@@ -166,7 +166,7 @@ wait_beside()
 packages="$packages_build $packages_test"
 [ "$mode" != full ] || packages="$packages $packages_full $packages_lint $packages_fuzz"
 # shellcheck disable=SC2086
-[ "$install" = no ] || install_packages $packages
+if [ "$install" = yes ]; then install_packages $packages; else tell_missing $packages; fi
 # Whoever runs this wants the tests that need PostgreSQL to run: skipping them is a failure.
 [ "$install" = no ] || export PGLOCKD_REQUIRE_POSTGRES=1
 if [ "$install" = yes ] && [ "$mode" = full ]; then export PGLOCKD_REQUIRE_TOOLS=1; fi

@@ -55,6 +55,14 @@ missing_packages() # PACKAGE...
     done
 }
 
+# What is missing may be there without being a package, so that is for whoever reads it to judge.
+tell_missing() # PACKAGE...
+{
+    local missing
+    missing=$(command -v dpkg-query >/dev/null && missing_packages "$@")
+    [ -z "$missing" ] || say "packages that are not installed, and will be missed: $missing"
+}
+
 # Debian makes and starts a cluster when it installs a server, unless this file says not to. The
 # file stays: it is also what an administrator would write.
 no_system_cluster()
