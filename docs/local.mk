@@ -27,4 +27,9 @@ dist_transcripts_DATA = \
     docs/transcripts/10-limits.txt \
     docs/transcripts/11-events.txt \
     docs/transcripts/12-rate.txt \
-    docs/transcripts/13-sessions.txt
+    docs/transcripts/13-sessions.txt \
+    docs/transcripts/14-trees.txt \
+    docs/transcripts/15-sets.txt \
+    docs/transcripts/16-semaphores.txt \
+    docs/transcripts/17-modes.txt \
+    docs/transcripts/18-deadlock.txt
