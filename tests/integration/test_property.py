@@ -119,3 +119,8 @@ def test_a_grant_past_a_waiter_that_got_nothing_is_found():
     waiter = Request("r", "exclusive", 1, 9, "TIMEOUT", "timeout", seen_waiting=2, given_up=8)
     assert check_order([waiter, grant(3, 4, 5, 7)])
     assert not check_order([waiter, grant(3, 8.5, 9, 7)]), "it had given up"
+
+
+def test_the_victim_of_a_deadlock_was_out_of_the_queue_before_it_heard_of_it():
+    victim = Request("r", "exclusive", 1, 9, "DEADLOCK", "deadlock", seen_waiting=2)
+    assert not check_order([victim, grant(3, 4, 5, 7)])
