@@ -8,8 +8,9 @@ packages_build="gcc libc6-dev make autoconf automake libtool pkg-config libpq-de
 packages_quickstart="netcat-openbsd"
 packages_test="check git netcat-openbsd python3 python3-pytest python3-pytest-xdist python3-psycopg2
     spin"
-# What full mode tests with and the others do without: promtool, a parser of OpenMetrics, a browser.
-packages_full="prometheus python3-prometheus-client chromium"
+# What full mode tests with and the others do without: promtool, a parser of OpenMetrics, a browser,
+# systemd-analyze.
+packages_full="prometheus python3-prometheus-client chromium systemd"
 packages_lint="git clang-format-14 clang-tidy-14 cppcheck shellcheck"
 packages_fuzz="clang-14 libclang-rt-14-dev"
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -310,10 +311,9 @@ def test_stopped(fake, resource, start, beat):
 
 def guard_of(process):
     """The child of pglockctl that is the guard."""
-    children = subprocess.run(["pgrep", "-P", str(process.pid), "-x", "pglockctl-guard"],
-                              capture_output=True, text=True, check=False).stdout.split()
-    assert len(children) == 1
-    return int(children[0])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (guard,) = [c for c in children if Path(f"/proc/{c}/comm").read_text() == "pglockctl-guard\n"]
+    return int(guard)
 
 
 def test_guard_killed(fake, resource, start, beat):
