@@ -97,7 +97,7 @@ static const struct kind {
     enum param params[LINK_PARAMS_MAX];
     enum answer answers[COLUMNS + 1]; /* ends with COLUMNS */
 } kinds[OP_KINDS] = {
-#define CALL(name, params) {#name, "select pglockd." #name params, false}
+#define CALL(name, params) .statement = {#name, "select pglockd." #name params, false}
 #define ITEMS COL_ITEM, COL_STATUS, COL_NUMBER
 #define GRANTS COL_GRANT_REQUEST, COL_GRANT_RESOURCE, COL_GRANT_TOKEN
     [OP_COLLECT] = {CALL(collect_grants, "($1)"), {P_END}, {GRANTS, COL_WAKE, COLUMNS}},
@@ -568,8 +568,7 @@ static bool open_answer(enum op_kind kind, const struct link_rows *rows,
     if (!record_open(&record, value, length))
         return false;
     for (const enum answer *answer = kinds[kind].answers; *answer != COLUMNS; answer++)
-        if (!record_next(&record, &value, &length) ||
-            !array_open(&columns[*answer], value, length))
+        if (!record_next(&record, &value, &length) || !array_open(&columns[*answer], value, length))
             return false;
     return true;
 }

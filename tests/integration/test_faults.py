@@ -234,7 +234,7 @@ def lose_answer(proxy, word, ask):
 def test_a_grant_whose_answer_was_lost_is_found_again(cut_off, victim):
     daemon, proxy = cut_off
     with Lines(daemon.line) as client:
-        lose_answer(proxy, "acquire", lambda: client.send("LOCK cut/1"))
+        lose_answer(proxy, "acquire_batch", lambda: client.send("LOCK cut/1"))
         eventually(lambda: leases(victim, "cut"))
         proxy.cut()
         reply = client.reply()
@@ -246,7 +246,7 @@ def test_a_place_in_the_queue_whose_answer_was_lost_is_not_taken_twice(cut_off, 
     daemon, proxy = cut_off
     with Lines(daemon.line) as holder, Lines(daemon.line) as client:
         token = holder.lock("cut/2")
-        lose_answer(proxy, "acquire", lambda: client.send("LOCK cut/2 wait=inf"))
+        lose_answer(proxy, "acquire_batch", lambda: client.send("LOCK cut/2 wait=inf"))
         with Lines(victim.line) as witness:
             wait_for_queue(witness, "cut/2", 1)
             proxy.cut()
@@ -263,7 +263,7 @@ def test_a_release_whose_answer_was_lost_is_unknown_not_lost(cut_off, victim):
     daemon, proxy = cut_off
     with Lines(daemon.line) as client:
         token = client.lock("cut/3")
-        lose_answer(proxy, "release", lambda: client.send(f"UNLOCK cut/3 token={token}"))
+        lose_answer(proxy, "release_batch", lambda: client.send(f"UNLOCK cut/3 token={token}"))
         eventually(lambda: not leases(victim, "cut"))
         proxy.cut()
         reply = client.reply()
@@ -277,7 +277,7 @@ def test_a_hand_over_whose_answer_was_lost_reaches_its_waiter(cut_off, victim):
         token = holder.lock("cut/4")
         client.send("LOCK cut/4 wait=inf")
         wait_for_queue(holder, "cut/4", 1)
-        lose_answer(proxy, "release", lambda: holder.send(f"UNLOCK cut/4 token={token}"))
+        lose_answer(proxy, "release_batch", lambda: holder.send(f"UNLOCK cut/4 token={token}"))
         eventually(lambda: set(leases(victim, "cut")) - {token})
         proxy.cut()
         reply = client.reply()
@@ -291,7 +291,7 @@ def test_a_withdrawal_whose_answer_was_lost(cut_off, victim):
         token = holder.lock("cut/5")
         client.send("@w LOCK cut/5 wait=inf")
         wait_for_queue(holder, "cut/5", 1)
-        lose_answer(proxy, "withdraw", lambda: client.send("@c CANCEL tag=w"))
+        lose_answer(proxy, "withdraw_batch", lambda: client.send("@c CANCEL tag=w"))
         with Lines(victim.line) as witness:
             wait_for_queue(witness, "cut/5", 0)
         proxy.cut()
