@@ -74,8 +74,8 @@ count_results() # DIR
     local ok skip bad
     ok=$(count 'PASS|XFAIL')
     skip=$(count SKIP)
-    mapfile -t bad < <(printf '%s\n' "$results" |
-        sed -n -E "s/^(FAIL|ERROR|XPASS)( (.*))?$/$name: \3/p")
+    # Their names are in the log alone.
+    mapfile -t bad < <(sed -n -E "s/^(FAIL|ERROR|XPASS): (tests\/.*)/$name: \2/p" "$logs/$name-check.log")
     summary+=("$name: $((ok + ${#bad[@]})) tests ran, $ok passed, ${#bad[@]} failed, $skip skipped")
     passed=$((passed + ok))
     skipped=$((skipped + skip))
