@@ -26,6 +26,7 @@ unit_tests = \
     tests/unit/check_conninfo \
     tests/unit/check_ctl \
     tests/unit/check_duration \
+    tests/unit/check_hosts \
     tests/unit/check_json \
     tests/unit/check_line \
     tests/unit/check_log \

@@ -578,6 +578,7 @@ struct lane *lane_create(const struct lane_options *options)
     statements[OP_KINDS + 1] = &find_statement;
     struct link_options link = {.loop = options->loop,
                                 .conninfo = options->conninfo,
+                                .seen = options->seen,
                                 .label = lane->label,
                                 .session = session_sql,
                                 .statements = statements,

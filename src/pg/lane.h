@@ -34,10 +34,11 @@ struct lane_sink {
 
 struct lane_options {
     struct ev_loop *loop;
-    const char *conninfo; /* lives as long as the lane */
-    int number;           /* 0 to LANES_MAX - 1 */
-    int32_t instance;     /* of this daemon */
-    size_t batch_max;     /* operations in one batch */
+    const char *conninfo;   /* lives as long as the lane */
+    struct link_seen *seen; /* likewise */
+    int number;             /* 0 to LANES_MAX - 1 */
+    int32_t instance;       /* of this daemon */
+    size_t batch_max;       /* operations in one batch */
     struct lane_sink sink;
     void (*state_changed)(void *arg, int number, bool up);
     void *arg;

@@ -13,11 +13,13 @@
 #include "base/xalloc.h"
 #include "pg/array.h"
 #include "pg/connect.h"
+#include "pg/hosts.h"
 #include "pg/sqlstate.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 10000,
-    RETRY_FIRST_MS = 50, /* wait before a new connect; doubled up to RETRY_MAX_MS */
+    HOST_TIMEOUT_MS = 4000, /* the same where there is another host to try */
+    RETRY_FIRST_MS = 50,    /* wait before a new connect; doubled up to RETRY_MAX_MS */
     RETRY_MAX_MS = 1000,
 };
 
@@ -43,6 +45,8 @@ struct link {
     int io_events;
     ev_timer timer; /* connect timeout, or the wait before the next connect */
     int retry_ms;
+    unsigned hosts;      /* that the connection string names */
+    unsigned first_host; /* the one to begin with, counted around */
     bool lost_before;
     struct list rounds; /* sent */
     struct list spare;  /* struct round to use again */
@@ -302,7 +306,8 @@ static void set_up_end(void *arg, const struct link_outcome *outcome)
 {
     struct link *l = arg;
     if (outcome->end != LINK_COMMITTED) {
-        if (outcome->end == LINK_REFUSED)
+        l->first_host++;
+        if (outcome->end == LINK_REFUSED && outcome->sqlstate[0] != '\0')
             log_error("postgres_session", "link=%s sqlstate=%s message=%s",
                       log_quote(str_of(l->o.label)), outcome->sqlstate,
                       log_quote(str_of(outcome->message)));
@@ -320,21 +325,61 @@ static void set_up_end(void *arg, const struct link_outcome *outcome)
     l->o.up(l->o.arg);
 }
 
-/* A pooler that gives each transaction another server session breaks locks and statements. */
+/* The session's process, the cluster, and the name of the WAL file, which begins with the timeline.
+ */
+static const char who_sql[] =
+    "select pg_catalog.pg_backend_pid(), c.system_identifier,"
+    " case when not pg_catalog.pg_is_in_recovery() then"
+    " pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) end"
+    " from pg_catalog.pg_control_system() c";
+
+struct refusal {
+    const char *event, *message;
+};
+
+/* What is wrong with the server at the other end; NULL: nothing. Notes what was seen of it. */
+static const struct refusal *refusal_of(struct link *l, const struct link_rows *rows)
+{
+    /* One that gives each transaction another server session breaks locks and statements. */
+    static const struct refusal pooler = {
+        "postgres_pooler", "the session goes through a pooler; connect to PostgreSQL itself"};
+    static const struct refusal standby = {
+        "postgres_standby", "the server is a standby; name the primary, or several hosts with "
+                            "target_session_attrs=read-write"};
+    static const struct refusal old_primary = {
+        "postgres_old_primary",
+        "a server of a newer timeline has taken over from this one, which still serves: shut it "
+        "down; if it was restored on purpose, restart pglockd"};
+    struct link_seen *seen = l->o.seen;
+    char hex[9] = "";
+    if (link_int(rows, 0, 0) != PQbackendPID(l->conn))
+        return &pooler;
+    if (link_is_null(rows, 0, 2))
+        return &standby;
+    struct str file = link_text(rows, 0, 2);
+    memcpy(hex, file.p, file.n < 8 ? file.n : 8);
+    int64_t system = link_int(rows, 0, 1);
+    int32_t timeline = (int32_t)strtoul(hex, NULL, 16);
+    if (system == seen->system && timeline < seen->timeline)
+        return &old_primary;
+    seen->system = system;
+    seen->timeline = timeline;
+    return NULL;
+}
+
 static void set_up_rows(void *arg, int call, const struct link_rows *rows)
 {
     struct link *l = arg;
-    if (call == 0 && link_int(rows, 0, 0) != PQbackendPID(l->conn)) {
-        log_error("postgres_pooler",
-                  "link=%s message=\"the session goes through a pooler; connect to PostgreSQL "
-                  "itself\"",
-                  log_quote(str_of(l->o.label)));
-        l->retry_ms = RETRY_MAX_MS;
-        list_first(&l->rounds, struct round, list)->failed = true;
-    }
+    const struct refusal *refusal = call == 0 ? refusal_of(l, rows) : NULL;
+    if (refusal == NULL)
+        return;
+    log_error(refusal->event, "link=%s message=%s", log_quote(str_of(l->o.label)),
+              log_quote(str_of(refusal->message)));
+    l->retry_ms = RETRY_MAX_MS;
+    list_first(&l->rounds, struct round, list)->failed = true;
 }
 
-/* One round: the pooler test, the session's settings, and the prepared statements. */
+/* One round: who the server is, the session's settings, and the prepared statements. */
 static void set_up(struct link *l)
 {
     char *commands = xstrdup(l->o.session);
@@ -343,7 +388,7 @@ static void set_up(struct link *l)
     l->state = LINK_SETTING_UP;
     PQsetnonblocking(l->conn, 1);
     PQenterPipelineMode(l->conn);
-    PQsendQueryParams(l->conn, "select pg_catalog.pg_backend_pid()", 0, NULL, NULL, NULL, NULL, 0);
+    PQsendQueryParams(l->conn, who_sql, 0, NULL, NULL, NULL, NULL, 0);
     while ((command = strsep(&rest, ";")) != NULL) {
         if (strspn(command, " \n") == strlen(command))
             continue;
@@ -376,13 +421,25 @@ static void connect_start(struct link *l)
 {
     /* Later words win: the conninfo overrides what stands before it, not what stands behind. */
     static const char *const words[] = {
-        "application_name", "tcp_user_timeout", "keepalives_idle", "keepalives_interval",
-        "keepalives_count", "dbname",           "client_encoding", NULL,
+        "application_name",
+        "tcp_user_timeout",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "dbname",
+        "client_encoding",
+        "host",
+        "hostaddr",
+        "port",
+        NULL,
     };
+    struct hosts hosts = hosts_from(l->o.conninfo, l->first_host);
     const char *const values[] = {
-        "pglockd", "10000", "10", "5", "3", l->o.conninfo, "UTF8", NULL,
+        "pglockd", "10000",    "10",           "5",        "3",  l->o.conninfo,
+        "UTF8",    hosts.host, hosts.hostaddr, hosts.port, NULL,
     };
     l->conn = PQconnectStartParams(words, values, 1);
+    hosts_free(&hosts);
     if (l->conn == NULL)
         abort();
     l->state = LINK_CONNECTING;
@@ -391,7 +448,7 @@ static void connect_start(struct link *l)
         return;
     }
     PQsetNoticeReceiver(l->conn, notice, l);
-    start_timer(l, CONNECT_TIMEOUT_MS);
+    start_timer(l, l->hosts > 1 ? HOST_TIMEOUT_MS : CONNECT_TIMEOUT_MS);
     watch(l, EV_WRITE);
 }
 
@@ -475,10 +532,12 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct link *l = w->data;
     (void)loop, (void)revents;
-    if (l->state == LINK_DOWN)
+    if (l->state == LINK_DOWN) {
         connect_start(l);
-    else if (l->state != LINK_UP)
+    } else if (l->state != LINK_UP) {
+        l->first_host++; /* libpq itself never gets past a host that is silent */
         lose(l, "connecting took too long");
+    }
 }
 
 /* --- the interface --- */
@@ -488,6 +547,7 @@ struct link *link_create(const struct link_options *options)
     struct link *l = xcalloc(1, sizeof(*l));
     l->o = *options;
     l->retry_ms = RETRY_FIRST_MS;
+    l->hosts = hosts_count(options->conninfo);
     list_init(&l->rounds);
     list_init(&l->spare);
     ev_init(&l->io, on_io);

@@ -75,11 +75,21 @@ typedef void link_rows_fn(void *arg, int call, const struct link_rows *rows);
 /* Called once at the end of a round. May start new rounds; must not destroy the link. */
 typedef void link_end_fn(void *arg, const struct link_outcome *outcome);
 
+/*
+ * What a daemon has seen of the servers that it came to, one for all its links. A link refuses a
+ * server of an older timeline: a primary that another has taken over from.
+ */
+struct link_seen {
+    int64_t system;   /* system identifier of the last server; 0: none */
+    int32_t timeline; /* the newest of that system */
+};
+
 struct link_options {
     struct ev_loop *loop;
-    const char *conninfo; /* lives as long as the link */
-    const char *label;    /* for the log: "lane 0" */
-    const char *session;  /* SQL commands that set up the session, parted by ';' */
+    const char *conninfo;   /* lives as long as the link */
+    struct link_seen *seen; /* likewise */
+    const char *label;      /* for the log: "lane 0" */
+    const char *session;    /* SQL commands that set up the session, parted by ';' */
     const struct link_statement *const *statements;
     int nstatements;
     /* The connection is ready for rounds. */

@@ -17,6 +17,8 @@ libpgl_a_SOURCES = \
 	src/pg/embedded_parts.h \
 	src/pg/embedded_programs.c \
 	src/pg/embedded_spawn.c \
+	src/pg/hosts.c \
+	src/pg/hosts.h \
 	src/pg/lane.c \
 	src/pg/lane.h \
 	src/pg/link.c \

@@ -273,6 +273,7 @@ struct rate_link *rate_link_create(const struct rate_link_options *options)
     l->o = *options;
     struct link_options link = {.loop = options->loop,
                                 .conninfo = options->conninfo,
+                                .seen = options->seen,
                                 .label = "rate",
                                 .session = session_sql,
                                 .statements = statements,

@@ -70,7 +70,8 @@ struct rate_policy_row {
 
 struct rate_link_options {
     struct ev_loop *loop;
-    const char *conninfo; /* lives as long as the link */
+    const char *conninfo;   /* lives as long as the link */
+    struct link_seen *seen; /* likewise */
     /* The connection is there, or is lost: then the open round has ended before. */
     void (*state_changed)(void *arg, bool up);
     /* The policies may have changed. */

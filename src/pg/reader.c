@@ -137,7 +137,8 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
         ev_timer_stop(loop, w);
 }
 
-struct reader *reader_create(struct ev_loop *loop, const char *conninfo, enum reader_kind kind)
+struct reader *reader_create(struct ev_loop *loop, const char *conninfo, struct link_seen *seen,
+                             enum reader_kind kind)
 {
     static const struct link_statement *list[ASK_QUESTIONS];
     struct reader *r = xcalloc(1, sizeof(*r));
@@ -150,6 +151,7 @@ struct reader *reader_create(struct ev_loop *loop, const char *conninfo, enum re
         list[i] = &statements[i];
     struct link_options options = {.loop = loop,
                                    .conninfo = conninfo,
+                                   .seen = seen,
                                    .label = kind == READER_READS ? "reader" : "sessions",
                                    .session = session_sql[kind],
                                    .statements = list,

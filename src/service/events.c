@@ -466,6 +466,7 @@ static struct events *events_create(struct service *s)
     e->timer.data = e;
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
+                                   .seen = &s->seen,
                                    .label = "events",
                                    .session = session_sql,
                                    .statements = statements,

@@ -294,6 +294,7 @@ struct presence *presence_create(struct service *s)
     p->end_of_turn.data = p;
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
+                                   .seen = &s->seen,
                                    .label = "presence",
                                    .session = session_sql,
                                    .statements = statements,

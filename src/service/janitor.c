@@ -274,6 +274,7 @@ struct janitor *janitor_create(struct service *s)
     ev_timer_start(s->o.loop, &j->timer);
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
+                                   .seen = &s->seen,
                                    .label = "janitor",
                                    .session = session_sql,
                                    .statements = statements,

@@ -388,6 +388,7 @@ struct meter *meter_create(struct service *s)
     metrics_on_refresh(refresh, m);
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
+                                   .seen = &s->seen,
                                    .label = "metrics",
                                    .session = session_sql,
                                    .statements = statements,

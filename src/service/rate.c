@@ -245,6 +245,7 @@ struct rates *rates_create(struct service *s)
     r->pause.data = r;
     struct rate_link_options options = {.loop = s->o.loop,
                                         .conninfo = s->o.conninfo,
+                                        .seen = &s->seen,
                                         .state_changed = on_state,
                                         .notified = on_notified,
                                         .policy = on_policy,

@@ -181,6 +181,7 @@ void service_lanes_start(struct service *s)
     struct lane_options options = {
         .loop = s->o.loop,
         .conninfo = s->o.conninfo,
+        .seen = &s->seen,
         .instance = s->instance,
         .batch_max = s->o.settings->batch_max,
         .sink = {on_granted, on_wake, on_pending, s},
@@ -252,8 +253,8 @@ struct service *service_create(const struct service_options *options)
     slab_init(&s->calls, sizeof(struct call));
     ev_init(&s->look, on_look);
     s->look.data = s;
-    s->reader = reader_create(options->loop, options->conninfo, READER_READS);
-    s->writer = reader_create(options->loop, options->conninfo, READER_WRITES);
+    s->reader = reader_create(options->loop, options->conninfo, &s->seen, READER_READS);
+    s->writer = reader_create(options->loop, options->conninfo, &s->seen, READER_WRITES);
     s->presence = presence_create(s);
     s->janitor = janitor_create(s);
     s->rates = rates_create(s);

@@ -32,6 +32,7 @@ struct service {
     int32_t instance;
     struct lane *lanes[LANES_MAX];
     int nlanes;
+    struct link_seen seen; /* of servers */
     struct reader *reader;
     struct reader *writer; /* the same for questions that write: sessions */
     struct presence *presence;
