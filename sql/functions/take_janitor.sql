@@ -1,25 +1,48 @@
--- pglockd.take_janitor()
--- Purpose:    one daemon at a time is the janitor: the one whose session holds the advisory lock
---             (class 0x50474C05, 0). A janitor that has not ticked for 3 s is frozen or cut off, though
---             its session may live on: that session is ended, and the next call may win.
--- Returns:    true when the calling session is the janitor now.
--- Tables:     clock (read)
-create or replace function pglockd.take_janitor()
-returns boolean
+-- pglockd.take_janitor(seen)
+-- Purpose:    one daemon at a time is the janitor: the one in whose term the clock is, and whose session
+--             holds the advisory lock of that term (class 0x50474C05, term). Where that lock is free, or its
+--             holder is frozen, the caller begins the next term. A frozen holder's session is ended, but
+--             nothing waits for that: a backend that is stopped itself does not end, and keeps its lock. What
+--             it does when it goes on is of a term that is over, and credited nothing.
+-- Parameters: seen     ticks that the caller knew of 3 s ago, by its own clock (that of the server may step):
+--                      where there was none since, the other one is frozen. Null: it does not say that yet
+-- Returns:    term     that the calling session is the janitor of now; null: another is
+--             ticks    so far: the caller sees from them whether the other one ticks
+-- Errors:     55P03 where a frozen backend keeps the clock's row locked for lock_timeout.
+-- Tables:     clock (update)
+create or replace function pglockd.take_janitor(
+    p_seen bigint default null, out o_term integer, out o_ticks bigint)
 language plpgsql
 as $$
+declare
+    v_term integer;
+    v_free boolean;
+    v_frozen boolean;
 begin
-    if pg_try_advisory_lock(1346849797, 0) then
-        return true;
-    end if;
-    if exists (select from pglockd.clock c where c.wall_at < clock_timestamp() - interval '3 s') then
+    -- What an election that failed has left.
+    perform pg_advisory_unlock_all();
+    select c.janitor_term, c.ticks_total into v_term, o_ticks
+      from pglockd.clock c where c.one;
+    v_frozen := coalesce(o_ticks = p_seen, false);
+    v_free := pg_try_advisory_xact_lock(1346849797, v_term);
+    if not v_free and v_frozen then
         perform pg_terminate_backend(k.pid)
            from pg_catalog.pg_locks k
-          where k.locktype = 'advisory' and k.classid = 1346849797 and k.objid = 0 and k.objsubid = 2
+          where k.locktype = 'advisory' and k.classid = 1346849797 and k.objid = v_term::oid and k.objsubid = 2
             and k.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
             and k.granted and k.pid <> pg_backend_pid();
     end if;
-    return false;
+    if not (v_free or v_frozen) then
+        return;
+    elsif pg_try_advisory_lock(1346849797, v_term + 1) then
+        -- It counts as a tick, so that nobody takes the new one for frozen before it ticks.
+        update pglockd.clock c set janitor_term = v_term + 1, ticks_total = c.ticks_total + 1
+         where c.one and c.janitor_term = v_term
+        returning c.janitor_term, c.ticks_total into o_term, o_ticks;
+        if not found then
+            perform pg_advisory_unlock(1346849797, v_term + 1);
+        end if;
+    end if;
 end
 $$;
-comment on function pglockd.take_janitor() is 'Tries to make the calling session the janitor; ends the session of a frozen one.';
+comment on function pglockd.take_janitor(bigint) is 'Tries to make the calling session the janitor, also in place of a frozen one.';

@@ -13,7 +13,7 @@ enum advisory_class {
     ADVISORY_TREE = 0x50474C02,     /* transaction: k2, a resource and all beneath; key: its hash */
     ADVISORY_INSTANCE = 0x50474C03, /* session: a daemon is alive; key: its instance number */
     ADVISORY_LANE = 0x50474C04,     /* session: a lane's connection; key: the lane's number */
-    ADVISORY_JANITOR = 0x50474C05,  /* session: the one janitor; key 0 */
+    ADVISORY_JANITOR = 0x50474C05,  /* session: the one janitor; key: its term */
     ADVISORY_MIGRATE = 0x50474C06,  /* session: a running migration; key 0 */
     ADVISORY_HOLD = 0x50474C07,     /* session: a SQL session in hold(); key: of that hold */
     ADVISORY_RATE = 0x50474C08,     /* transaction: a counter of a rate limit, or a request's id, is

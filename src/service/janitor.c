@@ -9,9 +9,9 @@
 #include "service/state.h"
 
 /*
- * The janitor: one daemon at a time, elected by an advisory lock on this connection, over which it
- * does all its writing; so a janitor that has lost the lock cannot write. It ticks the lease clock
- * and sweeps.
+ * The janitor: one daemon at a time, elected for a term whose advisory lock this connection holds,
+ * and over which it does all its writing. A tick of a term that is over is not credited, so that
+ * nothing has to wait for a janitor that is frozen. It ticks the lease clock and sweeps.
  *
  * The clock's rule: a tick credits what this process saw pass on CLOCK_MONOTONIC since it sent its
  * last confirmed tick, at most CREDIT_MAX_US, and nothing for the first one. So the lease clock
@@ -22,6 +22,7 @@ enum {
     TICK_MS = 250,
     LOOK_EVERY = 4,                 /* ticks between looks for waiters that everybody forgot */
     ELECTION_EVERY = 4,             /* ticks between tries to become the janitor */
+    FROZEN_TURNS = 12,              /* of ours without a tick of the janitor: its term is over */
     SWEEP_LEASES_MAX = 500,         /* looked at in one sweep */
     PRUNE_COUNTERS_MAX = 2000,      /* looked at in one step through the counters of rate limits */
     PRUNE_REST = 40,                /* ticks between two ways through them */
@@ -33,12 +34,18 @@ struct janitor {
     struct link *link;
     ev_timer timer;
     bool leads;
+    int32_t term; /* while it leads */
     unsigned turns;
-    int64_t ticked_us;   /* when the last confirmed tick was sent; 0: none yet */
-    int64_t ticking_us;  /* when the tick in flight was sent */
-    int64_t credit_us;   /* what it credits */
-    int64_t sweeping_us; /* when the sweep in flight was sent */
+    /* In turns: after a pause of this process, what has come meanwhile is read in the first one. */
+    unsigned unseen_turns; /* since it learned of a tick, its own or another's */
+    unsigned silent_turns; /* since it sent the tick or election that is on its way */
+    int64_t ticks;         /* that were made by anybody, as far as it knows */
+    int64_t ticked_us;     /* when the last confirmed tick was sent; 0: none yet */
+    int64_t ticking_us;    /* when the tick in flight was sent */
+    int64_t credit_us;     /* what it credits */
+    int64_t sweeping_us;   /* when the sweep in flight was sent */
     bool ticking;
+    bool electing;
     bool sweeping;
     bool more; /* the last sweep left something */
     struct buf
@@ -59,10 +66,10 @@ static const char session_sql[] =
     "set enable_hashjoin = off; set enable_mergejoin = off; set lock_timeout = '1s';"
     "set statement_timeout = '10s'; set client_min_messages = warning";
 
-static const struct link_statement elect_statement = {"elect", "select pglockd.take_janitor()",
-                                                      true};
+static const struct link_statement elect_statement = {
+    "elect", "select o_term, o_ticks from pglockd.take_janitor($1)", true};
 static const struct link_statement tick_statement = {
-    "tick", "select pglockd.tick($1::int8 * interval '1 microsecond')", true};
+    "tick", "select o_ticks from pglockd.advance_clock($1, $2)", true};
 static const struct link_statement sweep_statement = {
     "sweep",
     "select o_expired, o_more, o_instances, o_wake, o_pending, o_deadlocks, o_after "
@@ -72,30 +79,76 @@ static const struct link_statement sweep_statement = {
 static const struct link_statement prune_statement = {
     "prune", "select o_key, o_rule, o_removed from pglockd.rate_prune($1, $2, $3, $4)", false};
 
+/* So many ticks were made: that they grow shows that there is a janitor at work. */
+static void see_ticks(struct janitor *j, int64_t ticks)
+{
+    if (j->ticks == ticks)
+        return;
+    j->ticks = ticks;
+    j->unseen_turns = 0;
+}
+
 static void on_elected(void *arg, int call, const struct link_rows *rows)
 {
     struct janitor *j = arg;
     (void)call;
-    j->leads = link_int(rows, 0, 0) != 0;
-    if (j->leads) {
-        j->ticked_us = 0;
-        log_info("janitor_elected", "instance=%d", (int)j->s->instance);
-        metric_set(M_JANITOR_LEADER, 1);
-        meter_elected(j->s->meter);
-    }
+    j->term = (int32_t)link_int(rows, 0, 0); /* 0: another leads */
+    see_ticks(j, link_int(rows, 0, 1));
 }
 
 static void on_elected_end(void *arg, const struct link_outcome *outcome)
 {
-    (void)arg, (void)outcome;
+    struct janitor *j = arg;
+    j->electing = false;
+    if (outcome->end == LINK_REFUSED)
+        log_warn("election_refused", "sqlstate=%s message=%s", outcome->sqlstate,
+                 log_quote(str_of(outcome->message)));
+    j->leads = outcome->end == LINK_COMMITTED && j->term != 0;
+    if (!j->leads)
+        return;
+    j->ticked_us = 0;
+    log_info("janitor_elected", "instance=%d term=%d", (int)j->s->instance, (int)j->term);
+    metric_set(M_JANITOR_LEADER, 1);
+    meter_elected(j->s->meter);
+}
+
+static void elect(struct janitor *j)
+{
+    j->electing = true;
+    j->silent_turns = 0;
+    link_params_clear(&j->params);
+    if (j->unseen_turns >= FROZEN_TURNS)
+        link_param_int8(&j->params, j->ticks);
+    else
+        link_param_null(&j->params);
+    link_call(j->link, &elect_statement, &j->params);
+    link_send(j->link, on_elected, on_elected_end, j);
+}
+
+static void on_ticked(void *arg, int call, const struct link_rows *rows)
+{
+    struct janitor *j = arg;
+    (void)call;
+    if (link_is_null(rows, 0, 0)) {
+        j->term = 0;
+        return;
+    }
+    see_ticks(j, link_int(rows, 0, 0));
 }
 
 static void on_ticked_end(void *arg, const struct link_outcome *outcome)
 {
     struct janitor *j = arg;
     j->ticking = false;
+    if (outcome->end == LINK_REFUSED)
+        log_warn("tick_refused", "sqlstate=%s message=%s", outcome->sqlstate,
+                 log_quote(str_of(outcome->message)));
     if (outcome->end != LINK_COMMITTED)
         return;
+    if (j->term == 0) {
+        link_reset(j->link, "another janitor's term has begun");
+        return;
+    }
     j->ticked_us = j->ticking_us;
     metric_add(M_CLOCK_TICKS, 1);
     metric_add(M_CLOCK_CREDIT, j->credit_us);
@@ -105,12 +158,14 @@ static void tick(struct janitor *j)
 {
     j->ticking_us = clock_mono_us();
     j->ticking = true;
+    j->silent_turns = 0;
     int64_t elapsed_us = j->ticked_us ? j->ticking_us - j->ticked_us : 0;
     link_params_clear(&j->params);
     j->credit_us = elapsed_us < CREDIT_MAX_US ? elapsed_us : CREDIT_MAX_US;
     link_param_int8(&j->params, j->credit_us);
+    link_param_int4(&j->params, j->term);
     link_call(j->link, &tick_statement, &j->params);
-    link_send(j->link, NULL, on_ticked_end, j);
+    link_send(j->link, on_ticked, on_ticked_end, j);
 }
 
 static void on_swept(void *arg, int call, const struct link_rows *rows)
@@ -225,6 +280,16 @@ static void prune(struct janitor *j)
     link_send(j->link, on_pruned, on_pruned_end, j);
 }
 
+static void work(struct janitor *j)
+{
+    if (!j->ticking)
+        tick(j);
+    if (!j->sweeping)
+        sweep(j);
+    if (!j->pruning && (int)(j->turns - j->prune_turn) >= 0)
+        prune(j);
+}
+
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct janitor *j = w->data;
@@ -232,20 +297,14 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     if (!link_is_up(j->link) || j->s->instance == 0)
         return;
     j->turns++;
-    if (!j->leads) {
-        if (j->turns % ELECTION_EVERY == 0 && link_open_rounds(j->link) == 0) {
-            link_params_clear(&j->params);
-            link_call(j->link, &elect_statement, &j->params);
-            link_send(j->link, on_elected, on_elected_end, j);
-        }
-        return;
-    }
-    if (!j->ticking)
-        tick(j);
-    if (!j->sweeping)
-        sweep(j);
-    if (!j->pruning && (int)(j->turns - j->prune_turn) >= 0)
-        prune(j);
+    j->unseen_turns++;
+    j->silent_turns++;
+    if ((j->ticking || j->electing) && j->silent_turns >= FROZEN_TURNS)
+        link_reset(j->link, "no answer: the server's process may be frozen");
+    else if (j->leads)
+        work(j);
+    else if (j->turns % ELECTION_EVERY == 0 && link_open_rounds(j->link) == 0)
+        elect(j);
 }
 
 static void on_up(void *arg)
@@ -260,6 +319,7 @@ static void on_down(void *arg)
     if (j->leads)
         log_warn("janitor_lost", "instance=%d", (int)j->s->instance);
     j->leads = j->pruning = false;
+    j->term = 0;
     metric_set(M_JANITOR_LEADER, 0);
 }
 

@@ -249,22 +249,61 @@ def test_unlock_against_expiry(daemons, begin, still, resource):
 def test_two_janitors(still):
     """Race: two daemons tick the lease clock, which then runs at twice the speed.
 
-    Fix: a session advisory lock. The second is refused, and gets it when the first one's session
-    ends; a janitor that has not ticked for 3 s of wall time is taken for frozen and its session
-    is ended.
+    Fix: terms. The second is refused while the first one's session holds the lock of its term, and
+    begins the next when that is gone; or when it has seen no tick for long: then the first one's session is
+    ended, but nothing waits for that.
     """
-    first, second = still(), still()
-    assert one(first.cursor(), "select pglockd.take_janitor()") is True
-    one(first.cursor(), "select pglockd.tick('0')")
-    assert one(second.cursor(), "select pglockd.take_janitor()") is False
-    assert one(first.cursor(), "select 1") == 1, "it ticks: nobody ends it"
-    still(user="postgres").cursor().execute(
-        "update pglockd.clock set wall_at = wall_at - interval '10 s'")
-    assert one(second.cursor(), "select pglockd.take_janitor()") is False
+    def take(connection, seen=None):
+        return one(connection.cursor(), "select o_term from pglockd.take_janitor(%s)", seen)
+    first, second, third = still(), still(), still()
+    term = take(first)
+    assert take(second) is None
+    assert one(first.cursor(), "select 1") == 1, "nobody ends it"
+    seen = one(second.cursor(), "select ticks_total from pglockd.clock")
+    one(first.cursor(), "select o_ticks from pglockd.advance_clock(0, %s)", term)
+    assert take(second, seen) is None, "it has ticked since"
+    assert take(second, seen + 1) == term + 1
     with pytest.raises(psycopg2.OperationalError):
         eventually(lambda: not one(first.cursor(), "select 1"))
-    eventually(lambda: one(second.cursor(), "select pglockd.take_janitor()"))
+    assert take(third) is None
     second.close()
+    assert eventually(lambda: take(third)) == term + 2
+    third.close()
+
+
+def test_a_janitor_that_was_stopped_in_the_middle_of_a_tick(still, begin):
+    """Race: its backend is stopped and cannot be ended; when it goes on it credits time that its
+    successor has credited already.
+
+    Fix: a tick of a term that is over finds no row.
+    """
+    old, new, late = still(), still(), begin()
+    clock = "select base_us, ticks_total from pglockd.clock"
+    term = one(old.cursor(), "select o_term from pglockd.take_janitor()")
+    assert rows(old.cursor(), "select o_ticks from pglockd.advance_clock(250000, %s)", term) != [(None,)]
+    election = Background(new, still(), lambda: one(
+        new.cursor(), "select o_term from pglockd.take_janitor((select ticks_total from pglockd.clock))"))
+    assert election.join() == term + 1
+    before = rows(new.cursor(), clock)
+    assert rows(late.cursor(), "select o_ticks, o_reading_us from pglockd.advance_clock(250000, %s)",
+                term) == [(None, None)]
+    late.commit()
+    assert rows(new.cursor(), clock) == before
+    new.close()
+
+
+def test_a_tick_that_waits_for_the_election_of_another(still, begin):
+    """Race: the tick is carried out, and waits for the row, while the next term begins.
+
+    Fix: it looks at the row again when it gets it.
+    """
+    ticking, electing = still(), begin()
+    term = one(ticking.cursor(), "select janitor_term from pglockd.clock")
+    electing.cursor().execute("update pglockd.clock set janitor_term = janitor_term + 1")
+    tick = Background(ticking, still(), lambda: rows(
+        ticking.cursor(), "select o_ticks from pglockd.advance_clock(250000, %s)", term))
+    electing.commit()
+    assert tick.join() == [(None,)]
 
 
 def test_the_clock_stands_still_without_a_tick_and_never_goes_back(still):

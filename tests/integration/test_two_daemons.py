@@ -4,6 +4,9 @@ And SQL is a third way in: lock(), unlock(), renew() and force() in the same loc
 that show it.
 """
 
+import contextlib
+import os
+import re
 import signal
 
 import pytest
@@ -191,46 +194,93 @@ def test_a_killed_daemon_s_waiters_vanish_and_others_are_served(connect, peer, s
     holder.ask_ok(f"UNLOCK {resource}/kept token={kept}")
 
 
+JANITOR = ("select pid from pg_locks join pglockd.clock on objid = janitor_term where granted and "
+           "locktype = 'advisory' and classid = 1346849797")
+
+
+def is_janitor(cursor, daemon):
+    """Is the janitor's session one of this daemon? Only its log knows which is its newest."""
+    (*_, mine), janitor = re.findall(r'link="janitor" backend=(\d+)', daemon.log_path.read_text()), rows(cursor, JANITOR)
+    return janitor == [(int(mine),)]
+
+
+def make_janitor(cursor, *daemons):
+    """Ends the session of whoever is the janitor until one of these is, and returns that one."""
+    def look():
+        found = next((one for one in daemons if is_janitor(cursor, one)), None)
+        if not found:
+            cursor.execute(f"select pg_terminate_backend(pid) from ({JANITOR}) janitor")
+        return found
+    return eventually(look)
+
+
 def test_another_daemon_becomes_the_janitor(connect, peer, sql, resource):
     """Kills the janitor's daemon, whichever it is, until a new daemon has taken over."""
     cursor = sql().cursor()
-    query = "select pid from pg_locks where locktype = 'advisory' and classid = 1346849797 and granted"
     first, second = peer(), peer()
-
-    # The janitor's session is ended until one of the two has the job; its daemon is then killed.
-    def is_janitor(one):
-        with_it = connect(one).ask_ok("STATS")["janitor"]
-        if not with_it:
-            cursor.execute(f"select pg_terminate_backend(pid) from ({query}) janitor")
-        return with_it
-    leader = eventually(lambda: next((d for d in (first, second) if is_janitor(d)), None))
+    leader = make_janitor(cursor, first, second)
     leader.kill()
     client = connect(second if leader is first else first)
     token = client.lock(resource, "ttl=100ms")
     eventually(lambda: not rows(cursor, "select from pglockd.lease where resource = %s", resource),
                what="the new janitor removes what has expired")
     assert client.ask(f"CHECK {resource} token={token}")["reason"] == "expired"
-    assert len(rows(cursor, query)) == 1
+    assert len(rows(cursor, JANITOR)) == 1
 
 
 def test_a_frozen_janitor_is_replaced(connect, peer, sql):
-    """It keeps its advisory lock and ticks no more: after 3 s another ends its session."""
+    """It ticks no more: after 3 s another begins the next term, and ends its session."""
     cursor = sql().cursor()
     frozen = peer()
-    query = "select pid from pg_locks where locktype = 'advisory' and classid = 1346849797 and granted"
-
-    def leads():
-        if connect(frozen).ask_ok("STATS")["janitor"]:
-            return rows(cursor, query)
-        cursor.execute(f"select pg_terminate_backend(pid) from ({query}) janitor")
-        return False
-    (old,) = eventually(leads)
+    make_janitor(cursor, frozen)
     frozen.signal(signal.SIGSTOP)
     try:
-        eventually(lambda: [r for r in rows(cursor, query) if r != old], what="a new janitor")
+        eventually(lambda: rows(cursor, JANITOR) and not is_janitor(cursor, frozen), what="a new janitor")
     finally:
         frozen.signal(signal.SIGCONT)
     eventually(lambda: not connect(frozen).ask_ok("STATS")["janitor"])
+
+
+@contextlib.contextmanager
+def frozen_backend(cursor):
+    """Stops the janitor's server process, between two ticks: in one, it would keep the clock's row locked."""
+    def stop():
+        pid = next((pid for pid, in rows(cursor, JANITOR)), None)
+        if pid is None:
+            return None
+        os.kill(pid, signal.SIGSTOP)
+        if rows(cursor, "select from pg_stat_activity where pid = %s and state = 'idle'", pid):
+            return pid
+        os.kill(pid, signal.SIGCONT)
+        return None
+    pid = eventually(stop)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: not rows(cursor, "select from pg_stat_activity where pid = %s", pid),
+               what="the old session ends when it goes on")
+
+
+def test_a_janitor_whose_server_process_is_frozen_is_replaced(peer, sql):
+    """It cannot be ended, and keeps its lock: the next term does not wait for that."""
+    cursor = sql().cursor()
+    peer()
+    with frozen_backend(cursor) as old:
+        eventually(lambda: [pid for pid, in rows(cursor, JANITOR) if pid != old])
+        ticks = "select ticks_total from pglockd.clock"
+        ((before,),) = rows(cursor, ticks)
+        eventually(lambda: rows(cursor, ticks)[0][0] > before + 2)
+    assert rows(cursor, JANITOR) != [(old,)]
+
+
+def test_the_only_daemon_replaces_its_own_frozen_janitor(make_daemon):
+    daemon = make_daemon()
+    with contextlib.closing(daemon.sql(user="postgres")) as connection:
+        cursor = connection.cursor()
+        with frozen_backend(cursor) as old:
+            eventually(lambda: [pid for pid, in rows(cursor, JANITOR) if pid != old])
+    assert "no answer: the server's process may be frozen" in daemon.log_path.read_text()
 
 
 # ---- SQL in the same lock space ----

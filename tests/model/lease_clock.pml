@@ -16,7 +16,7 @@
  * SWITCH NO_FLOOR       T3: a tick raises the floor to the reading before it
  * SWITCH NO_SLACK       T4: a lease ends 750 ms after its TTL
  * SWITCH LESS_SLACK     T4: 500 ms would not do
- * SWITCH NO_ELECTION    J1: a janitor whose session lost the lock cannot write
+ * SWITCH NO_TERM        J1: a tick of a janitor whose term is over, which was stopped meanwhile, is not credited
  */
 
 #define TTL 1
@@ -45,7 +45,7 @@
 
 byte now;                  /* real time */
 short base = 2, floor;     /* in the row of pglockd.clock */
-byte leader;               /* janitor whose session holds the lock; 0: none */
+byte leader;               /* janitor whose term it is; 0: none */
 byte last[3] = NEVER;      /* of each janitor: when its last confirmed tick was sent */
 bool granted, ticked;      /* there is a lease; the clock was ticked since */
 byte granted_at;
@@ -92,14 +92,14 @@ proctype janitor(byte me)
     :: now == HORIZON -> break
     :: d_step { leader == 0 -> leader = me; last[me] = NEVER }   /* elected */
     :: d_step {
-        leader == 3 - me -> leader = 0;           /* the other is frozen: its session is ended */
-#ifndef NO_ELECTION
+        leader == 3 - me -> leader = 0;           /* the other is frozen: its term is over */
+#ifndef NO_TERM
         last[3 - me] = NEVER
 #endif
        }
     :: d_step { leader == me -> sent = now }      /* a tick is sent … */
        if                                         /* … carried out, as late as may be … */
-#ifdef NO_ELECTION
+#ifdef NO_TERM
        :: d_step { tick(ADDS_LEAST); last[me] = sent }
 #else
        :: d_step { leader == me -> tick(ADDS_LEAST); last[me] = sent }
