@@ -10,7 +10,8 @@ adrdir = $(docdir)/adr
 dist_adr_DATA = docs/adr/README.md docs/adr/0001-distributed-file-locking.md \
     docs/adr/0002-one-by-one-with-a-short-cut.md \
     docs/adr/0003-permits-in-advance.md \
-    docs/adr/0004-metrics-a-row-a-flush.md
+    docs/adr/0004-metrics-a-row-a-flush.md \
+    docs/adr/0005-failover.md
 
 transcriptsdir = $(docdir)/transcripts
 dist_transcripts_DATA = \

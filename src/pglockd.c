@@ -141,14 +141,13 @@ static void stop_postgres(void)
 
 static struct http_ready on_ready_asked(void *arg)
 {
-    const char *why;
+    struct http_ready state = {.reason = "the daemon is starting"};
     (void)arg;
-    bool ready = d.service != NULL && d.server != NULL && service_can_renew(d.service, &why);
-    return (struct http_ready){.ready = ready,
-                               .granting = ready,
-                               .reason = ready                   ? NULL
-                                         : d.service && d.server ? why
-                                                                 : "the daemon is starting"};
+    if (d.service == NULL || d.server == NULL)
+        return state;
+    state.ready = service_can_renew(d.service, &state.reason);
+    state.granting = state.ready && service_grants(d.service, &state.reason);
+    return state;
 }
 
 static bool start_http(struct buf *err)

@@ -125,6 +125,7 @@ EXTRA_DIST += \
     tests/tap_plugin.py \
     tests/conftest.py \
     tests/schema.py \
+    tests/integration/cluster.py \
     tests/integration/fake_daemon.py \
     tests/integration/history.py \
     tests/integration/lines.py \
@@ -133,6 +134,7 @@ EXTRA_DIST += \
     tests/integration/test_cli.py \
     tests/integration/test_contrib.py \
     tests/integration/test_events.py \
+    tests/integration/test_failover.py \
     tests/integration/test_faults.py \
     tests/integration/test_files.py \
     tests/integration/test_git.py \
@@ -151,6 +153,7 @@ EXTRA_DIST += \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \
     tests/prometheus/pglockd_test.yml \
+    tests/sql/test_failover_functions.py \
     tests/sql/test_functions.py \
     tests/sql/test_locked_rows.py \
     tests/sql/test_metric_functions.py \

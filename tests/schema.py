@@ -96,11 +96,11 @@ class Instance:
         return call(cursor or self.cursor, "withdraw_batch", self.number, [1], [resource], [ticket],
                     [request], [keep])
 
-    def resync(self, *waits, cursor=None):
+    def resync(self, *waits, ttl=30000, cursor=None):
         """Of (resource, ticket, request), exclusive ones; returns all that the function does."""
         n = len(waits)
         return call(cursor or self.cursor, "resync_waiters", self.number, list(range(1, n + 1)),
-                    [r for r, _, _ in waits], [True] * n, [False] * n, [], [], [30000] * n,
+                    [r for r, _, _ in waits], [True] * n, [False] * n, [], [], [ttl] * n,
                     [t for _, t, _ in waits], [1] * n, [q for _, _, q in waits], [], [], [], [], [], [],
                     [], [])
 

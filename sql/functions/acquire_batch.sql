@@ -27,7 +27,7 @@
 --             wake      other daemons with new grants, to be notified after the commit
 --             pending   resources that someone must promote later
 -- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
--- Tables:     lease, waiter (insert), tombstone (insert), session (lock), clock, listener (read)
+-- Tables:     lease, waiter (insert), tombstone (insert), session (lock), longest_ttl (insert), clock, listener (read)
 create or replace function pglockd.acquire_batch(
     p_instance integer, p_resource text[], p_above text[], p_exclusive boolean[], p_ttl_ms bigint[], p_wait boolean[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
@@ -58,6 +58,7 @@ begin
     if p_instance is null then
         perform pglockd.check_server();
     end if;
+    perform pglockd.note_ttl(p_ttl_ms, p_grace_ms);
     if cardinality(p_session) > 0 then
         -- Until this transaction ends, so do they not: a lease is bound to a living session.
         select array_agg(s.session_id) into v_living

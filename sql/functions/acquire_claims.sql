@@ -9,7 +9,7 @@
 -- Returns:    as pglockd.acquire_batch(); and n for a semaphore with another limit. The tokens of what was granted are
 --             among grant_request, grant_resource, grant_token, one for each member.
 -- Errors:     25001 outside of READ COMMITTED. Everything that can be expected is a status.
--- Tables:     as pglockd.acquire_claim()
+-- Tables:     as pglockd.acquire_claim(), longest_ttl (insert)
 create or replace function pglockd.acquire_claims(
     p_instance integer, p_item integer[], p_resource text[], p_exclusive boolean[], p_tree boolean[],
     p_slots integer[], p_weight integer[], p_ttl_ms bigint[], p_wait boolean[], p_conn bigint[], p_request bigint[],
@@ -30,6 +30,7 @@ begin
     if p_instance is null then
         perform pglockd.check_server();
     end if;
+    perform pglockd.note_ttl(p_ttl_ms, p_grace_ms);
     for i in 1 .. cardinality(p_request) loop
         while p_item[v_last + 1] = i loop
             v_last := v_last + 1;

@@ -9,7 +9,7 @@
 --                       l that token holds no longer   d another identity holds it   D deadlock (number: token of the
 --                       other lease)   m it is a slot of a semaphore   r guarded or locked: ask again
 --             number, grant_request, grant_resource, grant_token, wake, pending   as pglockd.acquire_batch()
--- Tables:     lease, waiter (insert, update, delete), tombstone (insert), clock (read)
+-- Tables:     lease, waiter (insert, update, delete), tombstone, longest_ttl (insert), clock (read)
 create or replace function pglockd.change_claim(
     p_instance integer, p_resource text, p_token bigint, p_exclusive boolean, p_ttl_ms bigint, p_wait boolean,
     p_conn bigint, p_request bigint, p_identity text,
@@ -42,6 +42,7 @@ begin
         return;
     end if;
     p_ttl_ms := case when l.session_id is null then coalesce(p_ttl_ms, l.ttl_ms) else l.ttl_ms end;
+    perform pglockd.note_ttl(array[p_ttl_ms]);
 
     if not p_exclusive or l.mode = 'exclusive' then
         update pglockd.lease x

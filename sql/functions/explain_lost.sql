@@ -1,12 +1,19 @@
 -- pglockd.explain_lost(resource, token)
 -- Purpose:    why does this token hold no longer, since when, and who holds the resource now?
--- Returns:    one row; reason unknown where no tombstone is left (or never was: the holder released it)
--- Tables:     tombstone, lease (read)
+-- Returns:    one row; reason unknown where no tombstone is left (or never was: the holder released it), failover
+--             where it was granted by a server whose last commits are not in this database: its token lies
+--             between those of before and after a leap. The sequence is written 32 tokens ahead: so far
+--             before, too.
+-- Tables:     tombstone, lease, server (read)
 create or replace function pglockd.explain_lost(p_resource text, p_token bigint)
 returns table (reason text, lost_ms bigint, detail text, held_by text)
 language sql
 as $$
-    select coalesce(t.reason::text, 'unknown'),
+    select coalesce(t.reason::text,
+                    (select 'failover' from pglockd.server s
+                      where s.quiet_ms > 0 and p_token > s.tokens_from - 32
+                        and p_token < least(s.tokens_to, s.tokens_from + 4294967296) limit 1),
+                    'unknown'),
            case when t.ended_at is not null
                 then greatest(0, extract(epoch from clock_timestamp() - t.ended_at) * 1000)::bigint end,
            t.detail,

@@ -4,6 +4,7 @@
 -- Parameters: token    which lease; null: all of the resource
 --             reason   why, kept and shown
 -- Returns:    a row for every lease that ended (status OK, its token); one row LOST when there was none.
+-- Errors:     57P03 as pglockd.check_server().
 -- Tables:     lease (delete), tombstone (insert), waiter (delete)
 create or replace function pglockd.force(resource text, token bigint default null, reason text default null)
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)

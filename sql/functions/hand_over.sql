@@ -15,7 +15,7 @@
 --                              row for each
 --             wake             other daemons with new grants, to be notified after the commit
 --             pending          resources to call again for
--- Errors:     25001 outside of READ COMMITTED.
+-- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server() for SQL.
 -- Tables:     waiter (delete), lease (insert), instance, clock (read)
 create or replace function pglockd.hand_over(
     p_instance integer, p_resource text[], p_floor bigint[] default '{}', p_free boolean[] default '{}',

@@ -14,8 +14,9 @@
 -- Returns:    one row. status OK: token, ttl_ms. BUSY: holders. ID_MISMATCH: the id was used with
 --             other arguments. LIMIT_MISMATCH: it is a semaphore of another number. LIMITED: over a rate limit for
 --             LOCK.
--- Errors:     22023 for an argument out of its range, 25001 outside of READ COMMITTED.
--- Tables:     as acquire_claim, rate_decide
+-- Errors:     22023 for an argument out of its range, 25001 outside of READ COMMITTED,
+--             57P03 as pglockd.check_server().
+-- Tables:     as acquire_claim, rate_decide, longest_ttl (insert)
 create or replace function pglockd.lock(
     resource text, mode text default 'exclusive', scope text default 'node', ttl interval default '30 s',
     owner text default session_user, note text default null, id text default null, slots integer default null)
@@ -56,6 +57,7 @@ begin
     end if;
     perform pglockd.require_read_committed();
     perform pglockd.check_server();
+    perform pglockd.note_ttl(array[v_ttl_ms]);
     loop
         select c.o_status as status, c.o_number as number, c.o_wake into r
           from pglockd.acquire_claim(null, array[lock.resource], array[lock.mode = 'exclusive' and lock.slots is null],

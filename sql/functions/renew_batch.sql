@@ -7,7 +7,7 @@
 --             conn   connections that ask: a lease that is bound to a connection is bound to this one from now on
 -- Returns:    item, status   g renewed (number: ttl_ms)   G the same, and it is bound to the connection
 --                            l lost   d denied   r locked: ask again
--- Tables:     lease (update), clock (read)
+-- Tables:     lease (update), longest_ttl (insert), clock (read)
 create or replace function pglockd.renew_batch(
     p_instance integer, p_resource text[], p_token bigint[], p_ttl_ms bigint[], p_identity text[], p_conn bigint[],
     out o_item integer[], out o_status "char"[], out o_number bigint[])
@@ -18,6 +18,7 @@ declare
     v_now_us constant bigint := pglockd.lease_now();
     v_done record;
 begin
+    perform pglockd.note_ttl(p_ttl_ms);
     with due as materialized (
         select k, l.resource, l.token,
                case when l.session_id is null then coalesce(p_ttl_ms[k], l.ttl_ms) else l.ttl_ms end as ttl_ms

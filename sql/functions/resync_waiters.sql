@@ -9,7 +9,7 @@
 --                            l another request took its place over, or its session has ended
 --             grant_request, grant_resource, grant_token   see status
 --             pending        resources to promote
--- Tables:     waiter (insert, update, delete), lease (update), clock (read)
+-- Tables:     waiter (insert, update, delete), lease (update), longest_ttl (insert), clock (read)
 create or replace function pglockd.resync_waiters(
     p_instance integer, p_item integer[], p_resource text[], p_exclusive boolean[], p_tree boolean[],
     p_slots integer[], p_weight integer[], p_ttl_ms bigint[], p_ticket bigint[], p_conn bigint[], p_request bigint[],
@@ -29,6 +29,8 @@ declare
     v_own record;
 begin
     perform pglockd.check_server();
+    -- They are granted later without another word about that, and the record of it may be lost.
+    perform pglockd.note_ttl(p_ttl_ms, p_grace_ms);
     for i in 1 .. cardinality(p_request) loop
         while p_item[v_last + 1] = i loop
             v_last := v_last + 1;

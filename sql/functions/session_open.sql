@@ -6,12 +6,15 @@
 --             id       null: not to be repeated
 --             secret   what the client must show; only its SHA-256 is kept
 -- Returns:    session, repeated   the session, and whether it was there before
--- Tables:     session (insert, update), clock (read)
+-- Tables:     session (insert, update), clock (read), longest_ttl (insert), and those of notice_server
 create or replace function pglockd.session_open(
     p_ttl_ms bigint, p_owner text, p_identity text, p_note text, p_id text, p_secret text,
     out o_session bigint, out o_repeated boolean)
 language sql
 as $$
+    -- On another server the numbers leap first.
+    select pglockd.notice_server();
+    select pglockd.note_ttl(array[p_ttl_ms]);
     insert into pglockd.session as s (expires_us, check_us, ttl_ms, secret_sha256, owner, identity, note, idempotency_key)
     select n.end_us, n.end_us, p_ttl_ms, sha256(convert_to(p_secret, 'UTF8')), coalesce(p_owner, ''),
            coalesce(p_identity, ''), p_note, p_id

@@ -8,10 +8,11 @@
 --                      where there was none since, the other one is frozen. Null: it does not say that yet
 -- Returns:    term     that the calling session is the janitor of now; null: another is
 --             ticks    so far: the caller sees from them whether the other one ticks
+--             quiet    the clock stands still for a quiet period
 -- Errors:     55P03 where a frozen backend keeps the clock's row locked for lock_timeout.
--- Tables:     clock (update)
+-- Tables:     clock (update), and those of notice_server
 create or replace function pglockd.take_janitor(
-    p_seen bigint default null, out o_term integer, out o_ticks bigint)
+    p_seen bigint default null, out o_term integer, out o_ticks bigint, out o_quiet boolean)
 language plpgsql
 as $$
 declare
@@ -21,7 +22,8 @@ declare
 begin
     -- What an election that failed has left.
     perform pg_advisory_unlock_all();
-    select c.janitor_term, c.ticks_total into v_term, o_ticks
+    perform pglockd.notice_server();
+    select c.janitor_term, c.ticks_total, c.quiet_left_us > 0 into v_term, o_ticks, o_quiet
       from pglockd.clock c where c.one;
     v_frozen := coalesce(o_ticks = p_seen, false);
     v_free := pg_try_advisory_xact_lock(1346849797, v_term);

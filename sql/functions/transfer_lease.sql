@@ -7,8 +7,8 @@
 -- Returns:    status    g done (token)   l that token holds no longer   d another identity holds it
 --                       s the session has ended or never was   r guarded or locked: nothing was done
 --             token     the new one
--- Errors:     25001 outside of READ COMMITTED.
--- Tables:     lease (insert, delete), tombstone (insert), session (lock), clock (read)
+-- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server().
+-- Tables:     lease (insert, delete), tombstone, longest_ttl (insert), session (lock), clock (read)
 create or replace function pglockd.transfer_lease(
     p_resource text, p_token bigint, p_owner text, p_session bigint, p_identity text, p_ttl_ms bigint,
     out o_status text, out o_token bigint)
@@ -21,6 +21,8 @@ declare
     l pglockd.lease;
 begin
     perform pglockd.require_read_committed();
+    perform pglockd.check_server();
+    perform pglockd.note_ttl(array[p_ttl_ms]);
     select x.* into l from pglockd.lease x where x.resource = p_resource and x.token = p_token;
     if l.token is null or l.grace_ms is not null and l.expires_us <= pglockd.lease_now() then
         o_status := 'l';

@@ -2,6 +2,7 @@
 -- Purpose:    ends a lease and hands the resource over to whoever waits.
 -- Returns:    one row: status OK; LOST when that token holds no longer; DENIED when another user took it;
 --             BUSY when somebody's transaction keeps the row locked.
+-- Errors:     57P03 where somebody waits, as pglockd.check_server().
 -- Tables:     as release_batch
 create or replace function pglockd.unlock(resource text, token bigint)
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)

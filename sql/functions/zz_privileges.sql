@@ -5,12 +5,14 @@ grant usage on schema pglockd to pglockd_service, pglockd_client, pglockd_reader
 
 -- The daemon decides by the functions, with its own rights on the tables.
 grant execute on all functions in schema pglockd to pglockd_service;
-revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text)
-    from pglockd_service;
+revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text),
+    pglockd.after_restore(text), pglockd.record_server(text, text, boolean, bigint, bigint) from pglockd_service;
 grant select, insert, update, delete on pglockd.lease, pglockd.lease_exclusive, pglockd.lease_shared, pglockd.lease_tree,
     pglockd.waiter, pglockd.tombstone, pglockd.instance,
     pglockd.queue_epoch, pglockd.listener, pglockd.session, pglockd.deadlock to pglockd_service;
 grant select, update on pglockd.clock to pglockd_service;
+grant select, insert, update, delete on pglockd.longest_ttl to pglockd_service;
+grant select on pglockd.server to pglockd_service, pglockd_reader, pglockd_admin;
 grant select, insert, update, delete on pglockd.rate_counter, pglockd.rate_request to pglockd_service;
 grant select on pglockd.rate_policy, pglockd.rate_epoch, pglockd.rate_limits to pglockd_service;
 grant usage, select on all sequences in schema pglockd to pglockd_service;
@@ -26,7 +28,7 @@ grant select on pglockd.locks, pglockd.queue, pglockd.sessions, pglockd.instance
 grant execute on function pglockd.lease_reading(bigint, bigint, timestamptz),
     pglockd.ttl_left_ms(bigint, bigint) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;
-grant execute on function pglockd.tick(interval) to pglockd_admin;
+grant execute on function pglockd.tick(interval), pglockd.after_restore(text) to pglockd_admin;
 
 -- Rate limits: the view calls the arithmetic; policies are the administrator's.
 grant select on pglockd.rate_limits, pglockd.rate_policy to pglockd_reader, pglockd_admin;

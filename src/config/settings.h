@@ -68,8 +68,8 @@ typedef int setting_CHOICE; /* which word of the row's value column */
     X(ttl_min_ms, "ttl_min", DURATION, "100ms", 1, 24 * SETTINGS_HOUR, true, "DURATION",           \
       "The shortest TTL that a request may name.")                                                 \
     X(ttl_max_ms, "ttl_max", DURATION, "10m", 1, 24 * SETTINGS_HOUR, true, "DURATION",             \
-      "The longest TTL that a request may name. After a failover nothing is granted for as "       \
-      "long.")                                                                                     \
+      "The longest TTL that a request may name. After a failover that may have lost commits "      \
+      "nothing is granted for the longest that was named.")                                        \
     X(request_timeout_ms, "request_timeout", DURATION, "2s", 100, SETTINGS_HOUR, true, "DURATION", \
       "How long a request may wait for PostgreSQL before it is answered with an error.")           \
     X(drain_timeout_ms, "drain_timeout", DURATION, "30s", 0, SETTINGS_HOUR, true, "DURATION",      \

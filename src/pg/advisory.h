@@ -18,6 +18,7 @@ enum advisory_class {
     ADVISORY_HOLD = 0x50474C07,     /* session: a SQL session in hold(); key: of that hold */
     ADVISORY_RATE = 0x50474C08,     /* transaction: a counter of a rate limit, or a request's id, is
                                        being made; key: its hash */
+    ADVISORY_SERVER = 0x50474C09,   /* transaction: a server is being recorded; key 0 */
 };
 
 #endif

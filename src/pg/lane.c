@@ -76,8 +76,8 @@ static const char session_sql[] =
     "= "
     "'10s'; set client_min_messages = warning";
 
-static const struct link_statement claim_statement = {"claim_lane", "select pglockd.claim_lane($1)",
-                                                      true};
+static const struct link_statement claim_statement = {
+    "claim_lane", "select pglockd.claim_lane($1, $2, $3)", true};
 static const struct link_statement find_statement = {
     "find", "select o_item, o_status, o_number from pglockd.find_requests($1, $2, $3)", false};
 
@@ -515,6 +515,8 @@ static void claim(struct lane *lane)
     lane->state = LANE_CLAIMING;
     link_params_clear(&lane->params);
     link_param_int4(&lane->params, lane->o.instance * LANES_MAX + lane->o.number);
+    link_param_int8(&lane->params, lane->o.seen->token);
+    link_param_int8(&lane->params, lane->o.seen->ttl_ms + lane->o.seen->grace_ms);
     link_call(lane->link, &claim_statement, &lane->params);
     link_send(lane->link, on_claimed, on_claimed_end, lane);
 }

@@ -77,11 +77,15 @@ typedef void link_end_fn(void *arg, const struct link_outcome *outcome);
 
 /*
  * What a daemon has seen of the servers that it came to, one for all its links. A link refuses a
- * server of an older timeline: a primary that another has taken over from.
+ * server of an older timeline: a primary that another has taken over from. That commits were lost
+ * is found out by pglockd.notice_server(), which those who decide report token and TTL to.
  */
 struct link_seen {
     int64_t system;   /* system identifier of the last server; 0: none */
     int32_t timeline; /* the newest of that system */
+    int64_t token;    /* the highest fencing token that was granted; 0: none */
+    int64_t ttl_ms;   /* the longest TTL that was asked for; 0: none */
+    int64_t grace_ms; /* likewise the longest grace */
 };
 
 struct link_options {

@@ -235,6 +235,7 @@ static void on_transferred(struct ask *a, bool ok)
         request_fail(r, STATUS_ERR, "outcome_unknown",
                      "it may have been done or not: LOST at the next RENEW tells that it was");
     } else if (r->total == 'g') {
+        service_saw(r->conn->server->o.service, r->limit, r->conn->server->o.settings->ttl_ms, 0);
         conn_holds_not(r->conn, r->resource, r->token);
         conn_unbind(r->conn, r->resource, r->token);
         struct json j = request_begin(r, STATUS_OK);

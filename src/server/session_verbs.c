@@ -207,6 +207,7 @@ static void verb_open(struct request *r, const struct wire_request *w)
     r->ask = (struct ask){
         .questions = 1, .question = {ASK_SESSION_OPEN}, .rows = on_open_rows, .done = on_opened};
     struct link_params *p = &r->ask.params[0];
+    service_saw(r->conn->server->o.service, 0, r->limit, 0);
     link_param_int8(p, r->limit);
     link_param_text(p, owner.p ? owner : buf_str(&r->conn->name));
     link_param_text(p, (struct str){"", 0});

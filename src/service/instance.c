@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/xalloc.h"
 #include "pg/array.h"
 #include "service/state.h"
@@ -28,6 +29,7 @@ struct presence {
     bool listening;
     bool known;   /* the last heartbeat found our row */
     bool missing; /* the last heartbeat found fewer waiters than we have */
+    bool quiet;   /* the last one that was told of said that nothing is granted */
     struct link_params params;
     void (*retired)(void *arg);
     void *retired_arg;
@@ -39,11 +41,14 @@ static const char session_sql[] =
     "set statement_timeout = '5s'; set client_min_messages = warning";
 
 static const struct link_statement register_statement = {
-    "register", "select pglockd.register_instance($1, $2, $3)", true};
+    "register", "select pglockd.register_instance($1, $2, $3, $4, $5)", true};
 static const struct link_statement listen_statement = {"listen",
                                                        "select pglockd.listen_instance($1)", true};
 static const struct link_statement heartbeat_statement = {
-    "heartbeat", "select known, waiters, grants from pglockd.heartbeat($1)", true};
+    "heartbeat",
+    "select known, waiters, grants, quiet_ms, server, timeline, reason from pglockd.heartbeat($1, "
+    "$2)",
+    true};
 static const struct link_statement notify_statement = {"notify",
                                                        "select pglockd.notify_instances($1)", true};
 static const struct link_statement tell_statement = {"tell", "select pglockd.tell_listeners($1)",
@@ -60,9 +65,62 @@ static void on_beat_end(void *arg, const struct link_outcome *outcome)
                  log_quote(str_of(outcome->message)));
 }
 
-/* --- registration --- */
+/* --- heartbeat --- */
 
-static void register_self(struct presence *p);
+/* The server, where it is another than the last time, and the beginning and end of a quiet period.
+ */
+static void note_server(struct presence *p, const struct link_rows *rows)
+{
+    struct service_server *server = &p->s->server;
+    int64_t number = link_int(rows, 0, 4);
+    server->quiet_ms = link_int(rows, 0, 3);
+    metric_set(M_QUIET, 1000 * server->quiet_ms);
+    if (server->number != number)
+        log_info("server", "number=%" PRId64 " timeline=%" PRId64 " reason=%s", number,
+                 link_int(rows, 0, 5), log_quote(link_text(rows, 0, 6)));
+    if (server->number != 0 && server->number != number)
+        metric_add(M_SERVER_CHANGES, 1);
+    server->number = number;
+    if (p->quiet == (server->quiet_ms > 0))
+        return;
+    p->quiet = !p->quiet;
+    if (p->quiet)
+        log_warn("quiet_period", "left_ms=%" PRId64, server->quiet_ms);
+    else
+        log_info("quiet_period_over", "server=%" PRId64, number);
+}
+
+static void on_heartbeat(void *arg, int call, const struct link_rows *rows)
+{
+    struct presence *p = arg;
+    (void)call;
+    p->known = link_int(rows, 0, 0) != 0;
+    /*
+     * Fewer rows in the queue than requests that have waited all the time since the heartbeat
+     * before: some were lost. Twice in a row, since a request just granted still counts here.
+     */
+    bool missing = link_int(rows, 0, 1) < p->s->waiting_low;
+    if (missing && p->missing)
+        locks_resync(p->s, -1);
+    p->missing = missing;
+    p->s->waiting_low = p->s->waiting;
+    if (link_int(rows, 0, 2) != 0)
+        service_collect(p->s);
+    note_server(p, rows);
+    locks_look_at_sessions(p->s);
+}
+
+static void send_heartbeat(struct presence *p)
+{
+    link_params_clear(&p->params);
+    link_param_int4(&p->params, p->s->instance);
+    link_param_int8(&p->params, p->s->seen.token);
+    link_call(p->link, &heartbeat_statement, &p->params);
+    p->beating = true;
+    link_send(p->link, on_heartbeat, on_beat_end, p);
+}
+
+/* --- registration --- */
 
 static void on_registered(void *arg, int call, const struct link_rows *rows)
 {
@@ -95,6 +153,7 @@ static void on_registered_end(void *arg, const struct link_outcome *outcome)
         locks_resync(p->s, -1);
     p->registered = true;
     service_collect(p->s);
+    send_heartbeat(p);
 }
 
 static void register_self(struct presence *p)
@@ -106,30 +165,11 @@ static void register_self(struct presence *p)
         link_param_int4(&p->params, p->s->instance);
     else
         link_param_null(&p->params);
+    link_param_int8(&p->params, p->s->seen.token);
+    link_param_int8(&p->params, p->s->seen.ttl_ms + p->s->seen.grace_ms);
     link_call(p->link, &register_statement, &p->params);
     p->beating = true;
     link_send(p->link, on_registered, on_registered_end, p);
-}
-
-/* --- heartbeat --- */
-
-static void on_heartbeat(void *arg, int call, const struct link_rows *rows)
-{
-    struct presence *p = arg;
-    (void)call;
-    p->known = link_int(rows, 0, 0) != 0;
-    /*
-     * Fewer rows in the queue than requests that have waited all the time since the heartbeat
-     * before: some were lost. Twice in a row, since a request just granted still counts here.
-     */
-    bool missing = link_int(rows, 0, 1) < p->s->waiting_low;
-    if (missing && p->missing)
-        locks_resync(p->s, -1);
-    p->missing = missing;
-    p->s->waiting_low = p->s->waiting;
-    if (link_int(rows, 0, 2) != 0)
-        service_collect(p->s);
-    locks_look_at_sessions(p->s);
 }
 
 static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)
@@ -142,11 +182,7 @@ static void on_heart(struct ev_loop *loop, ev_timer *w, int revents)
         register_self(p);
         return;
     }
-    link_params_clear(&p->params);
-    link_param_int4(&p->params, p->s->instance);
-    link_call(p->link, &heartbeat_statement, &p->params);
-    p->beating = true;
-    link_send(p->link, on_heartbeat, on_beat_end, p);
+    send_heartbeat(p);
 }
 
 /* --- notifications --- */

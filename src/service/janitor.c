@@ -35,6 +35,7 @@ struct janitor {
     ev_timer timer;
     bool leads;
     int32_t term; /* while it leads */
+    bool quiet;   /* the clock stands still for a quiet period, as far as the last tick knew */
     unsigned turns;
     /* In turns: after a pause of this process, what has come meanwhile is read in the first one. */
     unsigned unseen_turns; /* since it learned of a tick, its own or another's */
@@ -67,9 +68,9 @@ static const char session_sql[] =
     "set statement_timeout = '10s'; set client_min_messages = warning";
 
 static const struct link_statement elect_statement = {
-    "elect", "select o_term, o_ticks from pglockd.take_janitor($1)", true};
+    "elect", "select o_term, o_ticks, o_quiet from pglockd.take_janitor($1)", true};
 static const struct link_statement tick_statement = {
-    "tick", "select o_ticks from pglockd.advance_clock($1, $2)", true};
+    "tick", "select o_ticks, o_quiet_ms from pglockd.advance_clock($1, $2)", true};
 static const struct link_statement sweep_statement = {
     "sweep",
     "select o_expired, o_more, o_instances, o_wake, o_pending, o_deadlocks, o_after "
@@ -93,6 +94,7 @@ static void on_elected(void *arg, int call, const struct link_rows *rows)
     struct janitor *j = arg;
     (void)call;
     j->term = (int32_t)link_int(rows, 0, 0); /* 0: another leads */
+    j->quiet = link_int(rows, 0, 2) != 0;
     see_ticks(j, link_int(rows, 0, 1));
 }
 
@@ -133,6 +135,7 @@ static void on_ticked(void *arg, int call, const struct link_rows *rows)
         j->term = 0;
         return;
     }
+    j->quiet = link_int(rows, 0, 1) > 0;
     see_ticks(j, link_int(rows, 0, 0));
 }
 
@@ -280,11 +283,12 @@ static void prune(struct janitor *j)
     link_send(j->link, on_pruned, on_pruned_end, j);
 }
 
+/* What is swept must have had its time: not while the clock stands still for a quiet period. */
 static void work(struct janitor *j)
 {
     if (!j->ticking)
         tick(j);
-    if (!j->sweeping)
+    if (!j->sweeping && !j->quiet)
         sweep(j);
     if (!j->pruning && (int)(j->turns - j->prune_turn) >= 0)
         prune(j);

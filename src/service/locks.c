@@ -274,6 +274,7 @@ static void release_orphans(struct call *call, int64_t token)
 
 static void granted(struct call *call, int64_t token, int64_t decided_us)
 {
+    service_saw(call->service, token, 0, 0);
     /* A changed mode cannot be taken back: the old token is fenced off. */
     bool refused =
         (call->end == END_CANCEL || call->end == END_DRAIN || call->end == END_SESSION) &&

@@ -1,5 +1,7 @@
 #include "service/service.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -116,8 +118,19 @@ struct lane *service_lane(struct service *s, struct str resource)
 
 void service_submit(struct service *s, struct op *op)
 {
+    service_saw(s, 0, op->ttl_ms != OP_TTL_SESSION ? op->ttl_ms : 0, op->grace_ms);
     lane_submit(service_lane(s, op->resource), op);
     service_look(s);
+}
+
+void service_saw(struct service *s, int64_t token, int64_t ttl_ms, int64_t grace_ms)
+{
+    if (token > s->seen.token)
+        s->seen.token = token;
+    if (ttl_ms > s->seen.ttl_ms)
+        s->seen.ttl_ms = ttl_ms;
+    if (grace_ms > s->seen.grace_ms)
+        s->seen.grace_ms = grace_ms;
 }
 
 static void on_granted(void *arg, uint64_t request_id, struct str resource, int64_t token,
@@ -317,6 +330,18 @@ bool service_can_renew(const struct service *s, const char **why)
         *why = "the daemon is starting";
     else if (!lanes_up(s))
         *why = "PostgreSQL cannot be reached";
+    return *why == NULL;
+}
+
+bool service_grants(const struct service *s, const char **why)
+{
+    static char text[64];
+    *why = NULL;
+    if (s->server.quiet_ms > 0) {
+        snprintf(text, sizeof(text), "quiet period, about %" PRId64 " s are left",
+                 (s->server.quiet_ms + 999) / 1000);
+        *why = text;
+    }
     return *why == NULL;
 }
 

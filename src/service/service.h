@@ -42,6 +42,15 @@ void service_retire(struct service *s, void (*done)(void *arg), void *arg);
 /* Can leases be renewed? Why not: a static text in *why (NULL where it can). */
 bool service_can_renew(const struct service *s, const char **why);
 
+/* Does it grant? Why not: a text in *why that is valid until the next call (NULL where it does). */
+bool service_grants(const struct service *s, const char **why);
+
+/*
+ * A token was granted, a TTL and a grace asked for (0: none): to be reported to a server that may
+ * have lost it.
+ */
+void service_saw(struct service *s, int64_t token, int64_t ttl_ms, int64_t grace_ms);
+
 int32_t service_instance(const struct service *s); /* 0 before it is registered */
 struct reader *service_reader(struct service *s);
 struct reader *service_writer(struct service *s); /* for questions that write */

@@ -21,6 +21,12 @@ enum {
     CROWDS = 1 << 14,
 };
 
+/* What the last heartbeat said. */
+struct service_server {
+    int64_t number;   /* of its row in pglockd.server; 0: none yet */
+    int64_t quiet_ms; /* how long nothing is granted yet */
+};
+
 struct presence; /* instance.c: registration, heartbeat, notifications */
 struct janitor;  /* janitor.c: lease clock, expiry, cleaning */
 struct events;   /* events.c: what holders are told */
@@ -32,7 +38,8 @@ struct service {
     int32_t instance;
     struct lane *lanes[LANES_MAX];
     int nlanes;
-    struct link_seen seen; /* of servers */
+    struct service_server server;
+    struct link_seen seen; /* of servers; what this daemon asked for and was granted */
     struct reader *reader;
     struct reader *writer; /* the same for questions that write: sessions */
     struct presence *presence;

@@ -34,6 +34,7 @@ class Request:
     released: Optional[float] = None      # before the first UNLOCK was sent
     release_status: str = ""
     renewals: int = 0
+    ttl: int = TTL
 
     @property
     def granted(self):
@@ -46,7 +47,7 @@ def conflict(a, b):
 
 def held(r):
     """From when to when the client could be sure of its lock."""
-    until = r.start + TTL
+    until = r.start + r.ttl
     return r.end, until if r.released is None else min(until, r.released)
 
 
@@ -125,6 +126,8 @@ class Swarm:
         self.surprises = []  # replies that no fault explains
         self.clients = [Client(addresses[i % len(addresses)], f"c{i}") for i in range(clients)]
         self.faulty = False  # ERR unavailable and outcome_unknown are no surprise
+        self.ttl = TTL
+        self.lossy = False  # nor is LOST: commits are lost, or leases run out
 
     # ---- operations ----
 
@@ -132,7 +135,7 @@ class Swarm:
         client.wait = wait or self.random.choice(["0s", "inf", "inf", "20ms", "1m"])
         client.waiting = Request(resource or self.random.choice(self.resources),
                                  mode or self.random.choice(["exclusive", "exclusive", "shared"]),
-                                 time.monotonic())
+                                 time.monotonic(), ttl=self.ttl)
         self.record.append(client.waiting)
         client.number = len(self.record) - 1
         self.ask_lock(client)
@@ -159,7 +162,7 @@ class Swarm:
             if wait == "20ms":
                 request.given_up = min(request.given_up or request.end, request.start + 0.02)
         client.lock_tag = client.send(
-            f"LOCK {request.resource} mode={request.mode} wait={wait} ttl={TTL}s "
+            f"LOCK {request.resource} mode={request.mode} wait={wait} ttl={self.ttl}s "
             f"owner={client.number} id={self.name}-{client.number}", answered)
 
     def refused(self, reply, may_be_cancelled=False):
@@ -182,7 +185,7 @@ class Swarm:
             if reply.status == "ERR":
                 self.refused(reply)
                 self.ask_unlock(client, request, again or reply.code == "outcome_unknown")
-            elif reply.status != "OK" and not again:
+            elif reply.status != "OK" and not again and not self.lossy:
                 self.surprises.append((reply, request))
         client.send(f"UNLOCK {request.resource} token={request.token}", answered)
 
@@ -194,8 +197,12 @@ class Swarm:
             if reply.status == "ERR":
                 self.refused(reply)
             elif reply.status != "OK" and request.released is None:
-                self.surprises.append((reply, request))
-        verb = self.random.choice([f"RENEW ttl={TTL}s", "CHECK"])
+                if not self.lossy:
+                    self.surprises.append((reply, request))
+                    return
+                client.held.remove(request)
+                request.released = time.monotonic()
+        verb = self.random.choice([f"RENEW ttl={self.ttl}s", "CHECK"])
         verb, *keys = verb.split(" ")
         client.send(f"{verb} {request.resource} token={request.token} {' '.join(keys)}", answered)
 

@@ -315,8 +315,9 @@ def test_a_daemon_whose_session_lives_is_not_retired(me, other):
 def test_heartbeat(me, resource):
     me.lock(resource)
     me.wait(resource)
-    ((known, waiting, grants, _),) = rows(me.cursor, "select * from pglockd.heartbeat(%s)", me.number)
-    assert known and waiting >= 1 and not grants
+    ((known, waiting, grants, quiet_ms),) = rows(
+        me.cursor, "select known, waiters, grants, quiet_ms from pglockd.heartbeat(%s)", me.number)
+    assert known and waiting >= 1 and not grants and quiet_ms == 0
     assert rows(me.cursor, "select known from pglockd.heartbeat(-1)") == [(False,)]
 
 

@@ -17,8 +17,8 @@ CLIENT = {"lock", "unlock", "renew", "rate"}
 READER = {"lease_reading", "ttl_left_ms",  # which the views call
           "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
           "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
-ADMIN = READER | {"force", "tick", "rate_reset"}
-NOT_SERVICE = {"force", "force_lease"}
+ADMIN = READER | {"force", "tick", "rate_reset", "after_restore"}
+NOT_SERVICE = {"force", "force_lease", "after_restore", "record_server"}
 
 VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions", "metrics",
          "metric_history", "metric_rates", "metric_quantiles"}
@@ -29,9 +29,11 @@ TABLES = {  # of the service; nobody else touches tables, but for what migrate k
     "session": "siud", "lease_exclusive": "siud", "lease_shared": "siud", "lease_tree": "siud",
     "deadlock": "siud",
     "metric_sample": "si", "metric_series": "si", "metric_layout": "siu",
+    "server": "s", "longest_ttl": "siud",
 }
 # What those who look may read beside the views.
-LOOK = {"migration", "function_set", "rate_policy", "metric_sample", "metric_series", "metric_layout"}
+LOOK = {"migration", "function_set", "rate_policy", "metric_sample", "metric_series", "metric_layout",
+        "server"}
 RIGHTS = {"s": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}
 
 
@@ -175,6 +177,7 @@ def test_an_admin_forces_and_ticks(as_role, resource):
     assert rows(cursor, "select status, token from pglockd.force(%s, reason => 'stuck')",
                 resource) == [("OK", token)]
     assert one(cursor, "select pglockd.tick()") > 0
+    assert rows(cursor, "select server_id, reason from pglockd.server")
     with pytest.raises(errors.InsufficientPrivilege):
         cursor.execute("delete from pglockd.lease")
 
