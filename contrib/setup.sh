@@ -6,8 +6,8 @@
 packages_build="gcc libc6-dev make autoconf automake libtool pkg-config libpq-dev libev-dev
     libcjson-dev libmicrohttpd-dev libinih-dev libutf8proc-dev postgresql-15 postgresql-client-15"
 packages_quickstart="netcat-openbsd"
-packages_test="check git netcat-openbsd python3 python3-pytest python3-pytest-xdist python3-psycopg2
-    spin"
+packages_test="check git libfaketime netcat-openbsd python3 python3-pytest python3-pytest-xdist
+    python3-psycopg2 spin"
 # What full mode tests with and the others do without: promtool, a parser of OpenMetrics, a browser,
 # systemd-analyze.
 packages_full="prometheus python3-prometheus-client chromium systemd"

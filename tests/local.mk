@@ -139,6 +139,7 @@ EXTRA_DIST += \
     tests/integration/test_files.py \
     tests/integration/test_git.py \
     tests/integration/test_isolation.py \
+    tests/integration/test_lease_clock.py \
     tests/integration/test_lost_replies.py \
     tests/integration/test_metrics.py \
     tests/integration/test_property.py \
