@@ -20,4 +20,15 @@ static inline bool codepoint_is_control(uint32_t cp)
     return cp < 0x20 || (cp >= 0x7f && cp <= 0x9f);
 }
 
+/*
+ * Whether it moves the cursor, ends a line, hides text or changes the order in which it is read: a
+ * control character, a direction mark, a line separator, a tag. Not to be shown to people as it is.
+ */
+static inline bool codepoint_is_harmful(uint32_t cp)
+{
+    return codepoint_is_control(cp) || cp == 0x061c || cp == 0x200e || cp == 0x200f ||
+           (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) || cp == 0xfeff ||
+           (cp >= 0xe0000 && cp <= 0xe007f);
+}
+
 #endif

@@ -133,9 +133,11 @@ static size_t quote_one(struct str s, char *out, size_t *out_len)
         memcpy(out + *out_len, "\\n", 2);
         *out_len += 2;
         return 1;
-    } else if (len == 0 || codepoint_is_control(cp)) {
-        *out_len += (size_t)snprintf(out + *out_len, 5, "\\x%02x", (unsigned char)s.p[0]);
-        return 1;
+    } else if (len == 0 || codepoint_is_harmful(cp)) {
+        len = len ? len : 1;
+        for (size_t i = 0; i < len; i++)
+            *out_len += (size_t)snprintf(out + *out_len, 5, "\\x%02x", (unsigned char)s.p[i]);
+        return len;
     }
     memcpy(out + *out_len, s.p, len);
     *out_len += len;

@@ -9,14 +9,6 @@
 #include "base/codepoint.h"
 #include "base/xalloc.h"
 
-/* Characters that move the cursor, hide text or change the order in which it is read. */
-static bool is_harmful(uint32_t cp)
-{
-    return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x061c || cp == 0x200e || cp == 0x200f ||
-           (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) || cp == 0xfeff ||
-           (cp >= 0xe0000 && cp <= 0xe007f);
-}
-
 void text_put_safe(struct buf *out, const char *s)
 {
     for (size_t left = strlen(s); left > 0;) {
@@ -26,7 +18,7 @@ void text_put_safe(struct buf *out, const char *s)
         if (n == 0) {
             buf_printf(out, "\\x%02x", (unsigned char)*s);
             n = 1;
-        } else if (!is_harmful(cp)) {
+        } else if (!codepoint_is_harmful(cp)) {
             buf_put(out, s, n);
         } else if (cp < 0x80) {
             buf_printf(out, "\\x%02x", (unsigned)cp);

@@ -157,6 +157,7 @@ START_TEST(quote)
         {STR_LIT("\xc3\xbc\xf0\x9f\x94\x92"), "\"\xc3\xbc\xf0\x9f\x94\x92\""},
         {STR_LIT("\xff\xc3"), "\"\\xff\\xc3\""},
         {STR_LIT("\xc2\x85"), "\"\\xc2\\x85\""},
+        {STR_LIT("\xe2\x80\xa8"), "\"\\xe2\\x80\\xa8\""}, /* a line separator */
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {
