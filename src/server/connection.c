@@ -214,6 +214,11 @@ static bool looks_like_http(struct str line)
     static const char *const starts[] = {"GET ",    "POST ",    "PUT ",     "HEAD ",
                                          "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ",
                                          "PATCH ",  "Host:",    "PRI * "};
+    static const char version[] = " HTTP/1.1";
+    size_t length = sizeof(version) - 1;
+    /* A page may choose the method: LOCK is one of WebDAV's. Its line ends as all of them do. */
+    if (line.n >= length && strncasecmp(line.p + line.n - length, version, length - 1) == 0)
+        return true;
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         size_t n = strlen(starts[i]);
         if (line.n >= n && strncasecmp(line.p, starts[i], n) == 0)

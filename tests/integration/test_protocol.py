@@ -109,6 +109,7 @@ def test_too_many_words(client):
 @pytest.mark.parametrize("first", [
     "GET / HTTP/1.1", "POST /lock HTTP/1.1", "PUT /x HTTP/1.1", "DELETE /x HTTP/1.1",
     "OPTIONS * HTTP/1.1", "Host: localhost", "PRI * HTTP/2.0", "post / http/1.0",
+    "LOCK /x HTTP/1.1", "UNLOCK / HTTP/1.0", "@a LOCK x HTTP/1.1", "NONSENSE * HTTP/1.1",
 ])
 def test_an_http_request_is_closed_at_once(connect, resource, first):
     web = connect()
