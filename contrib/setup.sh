@@ -4,7 +4,8 @@
 
 # Debian packages by what needs them; the one list of them.
 packages_build="gcc libc6-dev make autoconf automake libtool pkg-config libpq-dev libev-dev
-    libcjson-dev libmicrohttpd-dev libinih-dev libutf8proc-dev postgresql-15 postgresql-client-15"
+    libcjson-dev libmicrohttpd-dev libgnutls28-dev libinih-dev libutf8proc-dev postgresql-15
+    postgresql-client-15"
 packages_quickstart="netcat-openbsd"
 packages_test="check git libfaketime netcat-openbsd python3 python3-pytest python3-pytest-xdist
     python3-psycopg2 spin"

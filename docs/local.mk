@@ -2,7 +2,7 @@
 
 dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md docs/architecture.md \
     docs/files.md docs/metrics.md docs/operations.md docs/performance.md docs/protocol.md \
-    docs/rate-limits.md
+    docs/rate-limits.md docs/security.md
 dist_man_MANS += docs/man/libpglockd.3 docs/man/pglockctl.1 docs/man/pglockd.8 \
     docs/man/pglockd.ini.5
 
@@ -11,7 +11,8 @@ dist_adr_DATA = docs/adr/README.md docs/adr/0001-distributed-file-locking.md \
     docs/adr/0002-one-by-one-with-a-short-cut.md \
     docs/adr/0003-permits-in-advance.md \
     docs/adr/0004-metrics-a-row-a-flush.md \
-    docs/adr/0005-failover.md
+    docs/adr/0005-failover.md \
+    docs/adr/0006-names-keys-and-rights.md
 
 transcriptsdir = $(docdir)/transcripts
 dist_transcripts_DATA = \
@@ -33,4 +34,5 @@ dist_transcripts_DATA = \
     docs/transcripts/15-sets.txt \
     docs/transcripts/16-semaphores.txt \
     docs/transcripts/17-modes.txt \
-    docs/transcripts/18-deadlock.txt
+    docs/transcripts/18-deadlock.txt \
+    docs/transcripts/19-keys.txt

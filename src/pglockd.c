@@ -150,6 +150,13 @@ static struct http_ready on_ready_asked(void *arg)
     return state;
 }
 
+static enum http_access on_authorize(void *arg, struct str header, const char *address,
+                                     struct identity **who)
+{
+    (void)arg;
+    return d.server ? server_authorize_http(d.server, header, address, who) : HTTP_UNCONFIRMED;
+}
+
 static bool start_http(struct buf *err)
 {
     struct address a;
@@ -166,6 +173,7 @@ static bool start_http(struct buf *err)
         .hosts = d.settings.http_hosts.items,
         .nhosts = d.settings.http_hosts.n,
         .ready = on_ready_asked,
+        .authorize = d.settings.auth ? on_authorize : NULL,
     };
     d.http = http_start(d.loop, &options, err);
     return d.http != NULL;
@@ -284,6 +292,8 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
         log_set_level((enum log_level)d.settings.log_level);
         if (d.http)
             http_set_hosts(d.http, d.settings.http_hosts.items, d.settings.http_hosts.n);
+        if (d.server)
+            server_reload(d.server);
         log_info("reloaded", "note=%s", log_quote(buf_str(&note)));
     }
     notify_reloaded();
@@ -313,6 +323,19 @@ static int start(struct buf *err)
     return status;
 }
 
+/* The operator has asked for it by name, and is told all the same. */
+static void warn_of_exposure(void)
+{
+    const char *address = settings_exposed(&d.settings);
+    if (address && !d.settings.auth)
+        log_warn("auth_off_on_network",
+                 "address=%s note=\"everybody who can connect may do everything but FORCE\"",
+                 log_quote(str_of(address)));
+    else if (address)
+        log_warn("plaintext_auth", "address=%s note=\"who reads the network reads the keys\"",
+                 log_quote(str_of(address)));
+}
+
 int main(int argc, char **argv)
 {
     struct buf err = {0};
@@ -324,11 +347,14 @@ int main(int argc, char **argv)
         return 0;
     case SETTINGS_BAD_CONFIG:
         fprintf(stderr, "pglockd: %s\n", buf_cstr(&err));
+        settings_free(&d.settings);
+        buf_free(&err);
         return EXIT_CONFIG;
     case SETTINGS_RUN:
         break;
     }
     log_set_level((enum log_level)d.settings.log_level);
+    warn_of_exposure();
     sqlstate_register();
     service_register_metrics();
     server_register_metrics();

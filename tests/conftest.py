@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
+import secrets
 import select
 import shutil
 import signal
@@ -15,7 +17,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from lines import Lines
+from lines import Lines, eventually
 
 PGLOCKD = os.environ.get("PGLOCKD", "pglockd")
 PGLOCKCTL = os.environ.get("PGLOCKCTL", "pglockctl")
@@ -266,6 +268,62 @@ def connect(daemon):
     with contextlib.ExitStack() as stack:
         def open_one(to=daemon, name=None):
             return stack.enter_context(Lines(to if isinstance(to, str) else to.line, name))
+        yield open_one
+
+
+@pytest.fixture(scope="session")
+def secure(daemon, directory):
+    """A daemon with auth = on, on the database of the shared one, with a Unix socket.
+
+    The user who runs the tests is the name "peer" there, once somebody makes it.
+    """
+    one = Daemon(directory / "secure", "--auth", "on", "--log-level", "debug",
+                 "--listen", f"unix:{directory}/secure.sock", "--peer-names", f"{os.getuid()}:peer",
+                 dsn=daemon.dsn)
+    one.unix_path = f"unix:{directory}/secure.sock"
+    yield one.start()
+    assert one.stop() == 0, one.log()
+
+
+def in_force(daemon, cursor):
+    """Waits until a daemon has read the names, rights and keys that the database has now."""
+    cursor.execute("select epoch from pglockd.identity_epoch")
+    ((epoch,),) = cursor.fetchall()
+
+    def has_read():
+        epochs = re.findall(r"event=identities epoch=(\d+)", daemon.log_path.read_text(errors="replace"))
+        return epochs and int(epochs[-1]) >= epoch
+    eventually(has_read, what=f"version {epoch} of the identities is in force")
+
+
+@pytest.fixture
+def identity(secure, sql):
+    """A function that makes a name with rights, in force at the secure daemon, and returns its key."""
+    cursor = sql().cursor()
+    made = set()
+
+    def make(name, *rights, expires=None, daemons=(secure,)):
+        key = f"test-{secrets.token_hex(16)}"
+        cursor.execute("select pglockd.key_create(%s, %s, %s, %s)",
+                       (name, hashlib.sha256(key.encode()).digest(), list(rights), expires))
+        made.add(name)
+        for one in daemons:
+            in_force(one, cursor)
+        return key
+    yield make
+    cursor.execute("delete from pglockd.identity where name = any(%s)", (list(made),))
+
+
+@pytest.fixture
+def login(secure, identity):
+    """A function that makes a name with rights and returns a connection that has shown its key."""
+    with contextlib.ExitStack() as stack:
+        def open_one(name, *rights, **more):
+            key = identity(name, *rights, **more)
+            client = stack.enter_context(Lines(secure.line))
+            assert client.ask_ok(f"HELLO name={name} key={key}")["identity"] == name
+            client.key = key
+            return client
         yield open_one
 
 

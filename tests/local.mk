@@ -11,7 +11,7 @@ AM_TESTS_ENVIRONMENT = \
 
 # What a unit test links unless it says otherwise.
 program_libs = libserver.a libservice.a libpgl.a libconfig.a libwire.a libbase.a \
-    $(LIBPQ_LIBS) $(MHD_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(EV_LIBS)
+    $(LIBPQ_LIBS) $(MHD_LIBS) $(GNUTLS_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(EV_LIBS)
 LDADD = $(program_libs) $(CHECK_LIBS)
 
 # --- unit tests: tests/unit/check_NAME.c becomes a program by being named here -------------------
@@ -27,6 +27,7 @@ unit_tests = \
     tests/unit/check_ctl \
     tests/unit/check_duration \
     tests/unit/check_hosts \
+    tests/unit/check_identity \
     tests/unit/check_json \
     tests/unit/check_line \
     tests/unit/check_log \
@@ -35,6 +36,7 @@ unit_tests = \
     tests/unit/check_path \
     tests/unit/check_rate \
     tests/unit/check_resource \
+    tests/unit/check_right \
     tests/unit/check_samples \
     tests/unit/check_settings \
     tests/unit/check_slab \
@@ -139,6 +141,7 @@ EXTRA_DIST += \
     tests/integration/test_files.py \
     tests/integration/test_git.py \
     tests/integration/test_isolation.py \
+    tests/integration/test_keys.py \
     tests/integration/test_lease_clock.py \
     tests/integration/test_lost_replies.py \
     tests/integration/test_metrics.py \
@@ -148,6 +151,7 @@ EXTRA_DIST += \
     tests/integration/rate_load.py \
     tests/integration/test_rate.py \
     tests/integration/test_rate_limits.py \
+    tests/integration/test_rights.py \
     tests/integration/test_run.py \
     tests/integration/test_sessions.py \
     tests/integration/test_supervision.py \

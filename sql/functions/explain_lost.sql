@@ -1,11 +1,12 @@
--- pglockd.explain_lost(resource, token)
+-- pglockd.explain_lost(resource, token, identity)
 -- Purpose:    why does this token hold no longer, since when, and who holds the resource now?
--- Returns:    one row; reason unknown where no tombstone is left (or never was: the holder released it), failover
---             where it was granted by a server whose last commits are not in this database: its token lies
---             between those of before and after a leap. The sequence is written 32 tokens ahead: so far
---             before, too.
+-- Parameters: identity   authenticated name of who asks; an empty one is not compared
+-- Returns:    one row; reason unknown where no tombstone is left (or never was: the holder released it), or the
+--             lease was another identity's: nobody learns by guessing tokens; failover where it was granted by
+--             a server whose last commits are not in this database: its token lies between those of before
+--             and after a leap. The sequence is written 32 tokens ahead: so far before, too.
 -- Tables:     tombstone, lease, server (read)
-create or replace function pglockd.explain_lost(p_resource text, p_token bigint)
+create or replace function pglockd.explain_lost(p_resource text, p_token bigint, p_identity text default '')
 returns table (reason text, lost_ms bigint, detail text, held_by text)
 language sql
 as $$
@@ -20,5 +21,6 @@ as $$
            (select l.owner from pglockd.lease l where l.resource = p_resource order by l.token limit 1)
       from (select) one
       left join pglockd.tombstone t on t.resource = p_resource and t.token = p_token
+       and (t.identity = '' or p_identity in ('', t.identity))
 $$;
-comment on function pglockd.explain_lost(text, bigint) is 'Why a token holds no longer, since when, and who holds now.';
+comment on function pglockd.explain_lost(text, bigint, text) is 'Why a token holds no longer, since when, and who holds now.';

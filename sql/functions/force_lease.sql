@@ -2,6 +2,7 @@
 -- Purpose:    what pglockd.force() does; its own function because PL/pgSQL cannot have an argument and a
 --             result column of one name.
 -- Returns:    as pglockd.force()
+-- Errors:     42501 without the right.
 create or replace function pglockd.force_lease(p_resource text, p_token bigint, p_reason text)
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
 language plpgsql
@@ -12,6 +13,7 @@ declare
     v_ended integer := 0;
     r record;
 begin
+    perform pglockd.require_right('force', p_resource);
     -- Not as a setting of the function: that would be undone before the commit.
     perform set_config('synchronous_commit', 'on', true);
     for r in

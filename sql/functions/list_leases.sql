@@ -1,15 +1,16 @@
--- pglockd.list_leases(prefix, owner, after_resource, after_token, leases_max, session)
+-- pglockd.list_leases(low, high, owner, after_resource, after_token, leases_max, session)
 -- Purpose:    LIST: leases in the order of resource and token, a page at a time.
--- Parameters: prefix   null for all; else that resource and all beneath it
+-- Parameters: low, high   ranges of resources, low <= resource < high, that do not overlap; a high that
+--                         is null has no end
 --             owner, session   null for all
 --             after_…  the last row of the page before; null for the first page
 -- Returns:    at most leases_max rows.
 -- Tables:     lease, session, clock (read)
 create or replace function pglockd.list_leases(
-    p_prefix text, p_owner text, p_after_resource text, p_after_token bigint, p_leases_max integer,
+    p_low text[], p_high text[], p_owner text, p_after_resource text, p_after_token bigint, p_leases_max integer,
     p_session bigint default null)
 returns table (resource text, token bigint, owner text, mode text, scope text, ttl_ms bigint, held_ms bigint,
-               note text, instance_id integer, conn_id bigint, granted_at text, session_id bigint)
+               note text, instance_id integer, conn_id bigint, granted_at text, session_id bigint, identity text)
 language plpgsql
 as $$
 declare
@@ -17,13 +18,10 @@ declare
     v_after text := coalesce(p_after_resource, '');
     v_range record;
     v_left integer := p_leases_max;
+    v_found integer;
 begin
-    -- '0' is the byte after '/': [P/, P0) is all beneath P and nothing beside it.
     for v_range in
-        select * from (values (1, p_prefix, p_prefix || E'\x01'), (2, p_prefix || '/', p_prefix || '0')) r (part, low, high)
-         where p_prefix is not null
-        union all
-        select 1, '', null where p_prefix is null
+        select u.low, u.high from unnest(p_low, p_high) u (low, high) order by u.low collate "C"
     loop
         return query
             select l.resource, l.token, l.owner, l.mode::text, l.scope::text,
@@ -31,7 +29,8 @@ begin
                                        v_now_us),
                    greatest(0, extract(epoch from clock_timestamp() - l.granted_at) * 1000)::bigint,
                    l.note, l.instance_id, l.conn_id,
-                   to_char(l.granted_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), l.session_id
+                   to_char(l.granted_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), l.session_id,
+                   l.identity
               from pglockd.lease l
              where l.resource >= v_range.low collate "C"
                and (v_range.high is null or l.resource < v_range.high collate "C")
@@ -40,10 +39,10 @@ begin
                and (p_session is null or l.session_id = p_session)
              order by l.resource, l.token
              limit v_left;
-        get diagnostics v_range.part = row_count;
-        v_left := v_left - v_range.part;
+        get diagnostics v_found = row_count;
+        v_left := v_left - v_found;
         exit when v_left <= 0;
     end loop;
 end
 $$;
-comment on function pglockd.list_leases(text, text, text, bigint, integer, bigint) is 'Leases in order, a page at a time.';
+comment on function pglockd.list_leases(text[], text[], text, text, bigint, integer, bigint) is 'Leases in order, a page at a time.';

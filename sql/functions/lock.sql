@@ -14,7 +14,7 @@
 -- Returns:    one row. status OK: token, ttl_ms. BUSY: holders. ID_MISMATCH: the id was used with
 --             other arguments. LIMIT_MISMATCH: it is a semaphore of another number. LIMITED: over a rate limit for
 --             LOCK.
--- Errors:     22023 for an argument out of its range, 25001 outside of READ COMMITTED,
+-- Errors:     22023 for an argument out of its range, 25001 outside of READ COMMITTED, 42501 without the right,
 --             57P03 as pglockd.check_server().
 -- Tables:     as acquire_claim, rate_decide, longest_ttl (insert)
 create or replace function pglockd.lock(
@@ -36,6 +36,7 @@ begin
     -- Not as a setting of the function: that would be undone before the commit.
     perform set_config('synchronous_commit', 'on', true);
     perform pglockd.check_resource(lock.resource, lock.scope = 'tree');
+    perform pglockd.require_right('lock', lock.resource, lock.scope = 'tree');
     if lock.mode is null or lock.mode not in ('exclusive', 'shared') then
         raise exception 'mode must be exclusive or shared' using errcode = '22023';
     elsif lock.scope is null or lock.scope not in ('node', 'tree') then

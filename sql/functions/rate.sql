@@ -12,7 +12,8 @@
 -- Returns:    one row. status OK or LIMITED, and as RATE says it: limit, remaining, reset_ms,
 --             retry_after_ms (null: it can never pass), policy. NO_POLICY: none matches. ID_MISMATCH:
 --             the id was used with other arguments.
--- Errors:     22023 for an argument out of its range, 25001 outside of READ COMMITTED.
+-- Errors:     22023 for an argument out of its range, 25001 outside of READ COMMITTED, 42501 without
+--             the right.
 -- Tables:     as rate_decide, rate_policy (read)
 create or replace function pglockd.rate(
     key text, cost bigint default 1, policy text default null, quota bigint default null,
@@ -31,7 +32,9 @@ begin
     perform set_config('synchronous_commit', 'on', true);
     if key is null or octet_length(key) not between 1 and 512 then
         raise exception 'key must have 1 to 512 bytes' using errcode = '22023';
-    elsif cost is null or cost not between 1 and 1000000000 then
+    end if;
+    perform pglockd.require_right('rate', key);
+    if cost is null or cost not between 1 and 1000000000 then
         raise exception 'cost must be between 1 and 1000000000' using errcode = '22023';
     elsif length(id) not between 1 and 64 then
         raise exception 'id must have 1 to 64 characters' using errcode = '22023';

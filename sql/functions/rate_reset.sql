@@ -4,6 +4,7 @@
 -- Parameters: key        as it stands in the view rate_limits
 --             rule       policy, or the limit as it stands there; null: all of the key
 -- Returns:    how many counters there were.
+-- Errors:     42501 without the right.
 -- Tables:     rate_counter (delete), rate_epoch (update)
 create or replace function pglockd.rate_reset(key text, rule text default null)
 returns bigint
@@ -15,6 +16,7 @@ as $$
 declare
     v_count bigint;
 begin
+    perform pglockd.require_right('admin', '*');
     delete from pglockd.rate_counter r
      where r.key = rate_reset.key and (rate_reset.rule is null or r.rule = rate_reset.rule);
     get diagnostics v_count = row_count;

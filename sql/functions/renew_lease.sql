@@ -11,6 +11,7 @@ declare
     v_ttl_ms constant bigint := (extract(epoch from p_ttl) * 1000)::bigint;
     r record;
 begin
+    perform pglockd.require_right('lock', p_resource);
     -- Not as a setting of the function: that would be undone before the commit.
     perform set_config('synchronous_commit', 'on', true);
     if v_ttl_ms < 100 or v_ttl_ms > 600000 then

@@ -1,8 +1,10 @@
--- pglockd.session_close(session, secret)
+-- pglockd.session_close(session, secret, identity)
 -- Purpose:    ends a session at its client's wish: all its locks at once, handed over in the same
 --             transaction.
--- Parameters: secret   null where the asking connection has opened or resumed the session
--- Returns:    status    g closed   l it has ended or never was   d the secret is wrong
+-- Parameters: secret     null where the asking connection has opened or resumed the session
+--             identity   authenticated name of the client; an empty one is not compared
+-- Returns:    status    g closed   l it has ended or never was   d the secret is wrong, or it is another
+--                       identity's
 --                       f somebody's transaction keeps one of its leases locked: nothing was done
 --             released  how many locks it had
 --             reason, lost_ms   why and since when it is lost
@@ -10,7 +12,7 @@
 -- Errors:     25001 outside of READ COMMITTED; 55P03 where the session's row stays locked for lock_timeout.
 -- Tables:     session (update), and those of session_end_leases and hand_over
 create or replace function pglockd.session_close(
-    p_session bigint, p_secret text,
+    p_session bigint, p_secret text, p_identity text default '',
     out o_status text, out o_released integer, out o_reason text, out o_lost_ms bigint, out o_pending text[])
 language plpgsql
 as $$
@@ -25,7 +27,8 @@ declare
 begin
     perform pglockd.require_read_committed();
     select s.ended_reason::text as reason, s.ended_at, s.ended_us,
-           p_secret is not null and s.secret_sha256 <> sha256(convert_to(p_secret, 'UTF8')) as wrong
+           p_secret is not null and s.secret_sha256 <> sha256(convert_to(p_secret, 'UTF8'))
+             or not (s.identity = '' or p_identity in ('', s.identity)) as wrong
       into r
       from pglockd.session s where s.session_id = p_session for update;
     if not found then
@@ -68,4 +71,4 @@ begin
     end if;
 end
 $$;
-comment on function pglockd.session_close(bigint, text) is 'Ends a session and all its locks at once.';
+comment on function pglockd.session_close(bigint, text, text) is 'Ends a session and all its locks at once.';

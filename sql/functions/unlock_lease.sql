@@ -10,6 +10,7 @@ as $$
 declare
     r record;
 begin
+    perform pglockd.require_right('lock', p_resource);
     -- Not as a setting of the function: that would be undone before the commit.
     perform set_config('synchronous_commit', 'on', true);
     select b.o_status[1] as status, b.o_wake into r

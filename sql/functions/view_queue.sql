@@ -1,5 +1,5 @@
--- View pglockd.queue: who waits, in which order, behind whom.
-create or replace view pglockd.queue as
+-- View pglockd.queue: who waits, in which order, behind whom; as pglockd.locks, for who may read it.
+create or replace view pglockd.queue with (security_barrier) as
 select q.resource, row_number() over (partition by q.resource order by q.ticket) as position,
        q.ticket, q.mode::text as mode, q.scope::text as scope, q.owner, q.identity, q.note, q.enqueued_at,
        clock_timestamp() - q.enqueued_at as waiting,
@@ -11,7 +11,8 @@ select q.resource, row_number() over (partition by q.resource order by q.ticket)
            and (w.mode = 'exclusive' or q.mode = 'exclusive')) as blocked_by_waiters,
        i.name as instance, q.conn_id
   from pglockd.waiter q
-  left join pglockd.instance i on i.instance_id = q.instance_id;
+  left join pglockd.instance i on i.instance_id = q.instance_id
+ where (select pglockd.may('read', '*')) or pglockd.may('read', q.resource);
 comment on view pglockd.queue is 'Who waits, in the order of service, and for whom.';
 comment on column pglockd.queue.resource is 'What it waits for.';
 comment on column pglockd.queue.position is 'Place in the queue of the resource, from 1.';

@@ -1,5 +1,6 @@
--- View pglockd.rate_limits: every counter with what is used and left of it under the limit of today.
-create or replace view pglockd.rate_limits as
+-- View pglockd.rate_limits: every counter with what is used and left of it under the limit of today; as
+-- pglockd.locks, for who may read its key.
+create or replace view pglockd.rate_limits with (security_barrier) as
 select r.key, coalesce(p.name, r.rule) as policy, l.quota as "limit",
        l.period_ns / 1000000 * interval '1 millisecond' as per, l.burst,
        l.burst - pglockd.rate_fit(l.burst_ns - greatest(l.level_ns - n.now_ns, 0), l.quota, l.period_ns) as used,
@@ -15,7 +16,8 @@ select r.key, coalesce(p.name, r.rule) as policy, l.quota as "limit",
       from (select u.quota, u.period_ns, u.burst, pglockd.rate_cost_ns(u.burst, u.quota, u.period_ns) as burst_ns
               from (select coalesce(p.quota, r.quota) as quota,
                            coalesce((extract(epoch from p.per) * 1000000)::bigint * 1000, r.period_ns) as period_ns,
-                           coalesce(p.burst, p.quota, r.burst) as burst) u) t) l;
+                           coalesce(p.burst, p.quota, r.burst) as burst) u) t) l
+ where (select pglockd.may('read', '*')) or pglockd.may('read', r.key);
 comment on view pglockd.rate_limits is 'Counters of rate limits: what each key has used and has left. Permits that daemons hold in advance count as used.';
 comment on column pglockd.rate_limits.key is 'What is limited: a key, a resource or an owner; empty where one counter serves the whole policy.';
 comment on column pglockd.rate_limits.policy is 'The policy, or the limit that the request named.';

@@ -1,5 +1,6 @@
--- View pglockd.sessions: the sessions that live, for people.
-create or replace view pglockd.sessions as
+-- View pglockd.sessions: the sessions that live, for people. A database user whose name stands in
+-- pglockd.identity sees its own, and all where it may read everything.
+create or replace view pglockd.sessions with (security_barrier) as
 select s.session_id as session, s.owner, s.identity, s.note, s.opened_at, s.renewed_at,
        s.ttl_ms * interval '1 millisecond' as ttl,
        pglockd.ttl_left_ms(s.expires_us, c.now_us) * interval '1 millisecond' as ttl_left,
@@ -8,7 +9,8 @@ select s.session_id as session, s.owner, s.identity, s.note, s.opened_at, s.rene
   from pglockd.session s
  cross join (select pglockd.lease_reading(k.floor_us, k.base_us, k.wall_at) as now_us
                from pglockd.clock k where k.one) c
- where s.ended_us is null;
+ where s.ended_us is null
+   and ((select pglockd.may('read', '*')) or s.identity = session_user::text);
 comment on view pglockd.sessions is 'Sessions that live: one row each.';
 comment on column pglockd.sessions.session is 'Number of the session, as the protocol names it.';
 comment on column pglockd.sessions.owner is 'Label that the client sent.';

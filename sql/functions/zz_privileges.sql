@@ -6,7 +6,11 @@ grant usage on schema pglockd to pglockd_service, pglockd_client, pglockd_reader
 -- The daemon decides by the functions, with its own rights on the tables.
 grant execute on all functions in schema pglockd to pglockd_service;
 revoke execute on function pglockd.force(text, bigint, text), pglockd.force_lease(text, bigint, text),
-    pglockd.after_restore(text), pglockd.record_server(text, text, boolean, bigint, bigint) from pglockd_service;
+    pglockd.after_restore(text), pglockd.record_server(text, text, boolean, bigint, bigint),
+    pglockd.key_create(text, bytea, text[], interval, text), pglockd.key_rotate(text, bytea, interval, interval),
+    pglockd.key_revoke(text), pglockd.key_add(text, bytea, interval, text), pglockd.identity_revoke(text),
+    pglockd.identity_allow(text, text[]), pglockd.identity_deny(text, text[]),
+    pglockd.identity_add_rights(text, text[]), pglockd.require_identity(text) from pglockd_service;
 grant select, insert, update, delete on pglockd.lease, pglockd.lease_exclusive, pglockd.lease_shared, pglockd.lease_tree,
     pglockd.waiter, pglockd.tombstone, pglockd.instance,
     pglockd.queue_epoch, pglockd.listener, pglockd.session, pglockd.deadlock to pglockd_service;
@@ -47,3 +51,13 @@ grant select on pglockd.metrics, pglockd.metric_history, pglockd.metric_rates, p
 grant execute on function pglockd.metric_quantile(bigint[], bigint[], double precision),
     pglockd.metric_quantiles_between(timestamptz, timestamptz, text),
     pglockd.metric_rates_between(timestamptz, timestamptz, text) to pglockd_reader, pglockd_admin;
+-- Names, rights and keys: the daemon reads them and notes the use of keys; administrators change them by
+-- functions, which see to it that a change is whole. May the caller do it? Views ask that of who looks.
+grant select on pglockd.identity, pglockd.identity_right, pglockd.identity_epoch to pglockd_service;
+grant select, update (last_used_at) on pglockd.api_key to pglockd_service;
+grant select on pglockd.identities, pglockd.keys to pglockd_service, pglockd_reader, pglockd_admin;
+grant execute on function pglockd.may(text, text, boolean), pglockd.shows_tokens()
+    to pglockd_client, pglockd_reader, pglockd_admin;
+grant execute on function pglockd.key_create(text, bytea, text[], interval, text),
+    pglockd.key_rotate(text, bytea, interval, interval), pglockd.key_revoke(text), pglockd.identity_revoke(text),
+    pglockd.identity_allow(text, text[]), pglockd.identity_deny(text, text[]) to pglockd_admin;

@@ -1,4 +1,5 @@
 noinst_LIBRARIES += libbase.a
+libbase_a_CPPFLAGS = $(AM_CPPFLAGS) $(GNUTLS_CFLAGS)
 libbase_a_SOURCES = \
 	src/base/buf.c \
 	src/base/buf.h \
@@ -18,6 +19,8 @@ libbase_a_SOURCES = \
 	src/base/metrics_process.h \
 	src/base/metrics_text.c \
 	src/base/metrics_text.h \
+	src/base/secret.c \
+	src/base/secret.h \
 	src/base/slab.c \
 	src/base/slab.h \
 	src/base/str.h \

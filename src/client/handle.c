@@ -86,6 +86,14 @@ pglockd *pglockd_new(const char *addresses)
     return NULL;
 }
 
+static void forget_key(struct pglockd *c)
+{
+    if (c->key)
+        explicit_bzero(c->key, strlen(c->key));
+    free(c->key);
+    c->key = NULL;
+}
+
 void pglockd_free(pglockd *c)
 {
     if (!c)
@@ -93,6 +101,7 @@ void pglockd_free(pglockd *c)
     keeper_free(c->keeper, c->owner != getpid());
     conn_close(&c->conn);
     address_list_free(&c->list);
+    forget_key(c);
     free(c->addresses);
     free(c->name);
     free(c);
@@ -107,6 +116,16 @@ pglockd_status pglockd_set_name(pglockd *c, const char *name)
         return fail_memory(c);
     free(c->name);
     c->name = copy;
+    return PGLOCKD_OK;
+}
+
+pglockd_status pglockd_set_key(pglockd *c, const char *key)
+{
+    if (!handle_enter(c))
+        return PGLOCKD_INVALID;
+    forget_key(c);
+    if (key && !(c->key = strdup(key)))
+        return fail_memory(c);
     return PGLOCKD_OK;
 }
 
@@ -308,6 +327,8 @@ static pglockd_status hello(struct pglockd *c, int64_t until_us)
     pglockd_request *r = pglockd_request_new("HELLO");
     if (c->name)
         pglockd_request_value(r, "name", c->name);
+    if (c->key)
+        pglockd_request_value(r, "key", c->key);
     pglockd_request_int(r, "protocol", 1);
     if (c->event_fn)
         pglockd_request_value(r, "events", "on");

@@ -18,6 +18,7 @@ struct pglockd {
     pid_t owner; /* the process that made it */
     char *addresses;
     char *name;
+    char *key;                /* NULL: none */
     struct address_list list; /* parsed when first needed */
     size_t next;              /* the address to try first */
     int connect_ms;

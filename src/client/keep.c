@@ -279,7 +279,8 @@ static struct keeper *keeper_new(const pglockd *c)
         return NULL;
     k->request_ms = c->request_ms;
     k->conn = pglockd_new(c->addresses);
-    if (!k->conn || (c->name && pglockd_set_name(k->conn, c->name) != PGLOCKD_OK)) {
+    if (!k->conn || (c->name && pglockd_set_name(k->conn, c->name) != PGLOCKD_OK) ||
+        pglockd_set_key(k->conn, c->key) != PGLOCKD_OK) {
         destroy(k);
         return NULL;
     }

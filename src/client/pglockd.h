@@ -77,6 +77,13 @@ void pglockd_free(pglockd *c);
 pglockd_status pglockd_set_name(pglockd *c, const char *name);
 
 /*
+ * The key by which the daemon knows who this is, where it wants one; NULL: none. Copied, and wiped
+ * in pglockd_free(). Before connecting. A key that is not taken makes connecting fail with
+ * PGLOCKD_DENIED, code "key_refused". Over a network without TLS whoever reads along reads the key.
+ */
+pglockd_status pglockd_set_key(pglockd *c, const char *key);
+
+/*
  * connect_ms bounds the attempt at one address, resolving and HELLO included (default 3000).
  * request_ms bounds the reply to one request beyond the time it asked to wait (default 5000).
  * 0 leaves a value as it is.

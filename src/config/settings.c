@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/xalloc.h"
 #include "config.h"
+#include "wire/address.h"
 
 const struct setting settings_table[SETTINGS_COUNT] = {
 #define SETTINGS_ROW(field, name, kind, def, min, max, reloadable, value, help)                    \
@@ -42,6 +44,45 @@ static bool check_not_above(const struct settings *s, int low, int64_t low_value
     return false;
 }
 
+static bool is_local(const char *text)
+{
+    struct address address;
+
+    return address_parse(str_of(text), &address) == NULL && address_is_local(&address);
+}
+
+/* The row with an address that other machines may reach, and the address; -1: there is none. */
+static int exposed_row(const struct settings *s, const char **address)
+{
+    for (size_t i = 0; i < s->listen.n; i++) {
+        if (!is_local(s->listen.items[i])) {
+            *address = s->listen.items[i];
+            return SETTING_INDEX_listen;
+        }
+    }
+    *address = s->http;
+    return s->http && !is_local(s->http) ? SETTING_INDEX_http : -1;
+}
+
+/* Nothing is open to a network by accident: who wants that says so by name. */
+static bool check_exposure(const struct settings *s, struct buf *err)
+{
+    const char *address;
+    int row = exposed_row(s, &address);
+    bool wanted = s->auth ? s->plaintext_auth : s->auth_off_on_network;
+
+    if (row < 0 || wanted)
+        return true;
+    setting_put_source(s, row, err);
+    buf_printf(err, ": %s is %s, which other machines may reach, ", settings_table[row].name,
+               log_quote(str_of(address)));
+    buf_puts(err, s->auth ? "and keys would go there unencrypted: keep to loopback and Unix "
+                            "sockets, or set plaintext_auth = yes"
+                          : "and auth is off: set auth = on, keep to loopback and Unix sockets, or "
+                            "set auth_off_on_network = yes to serve everybody who gets there");
+    return false;
+}
+
 static bool check_relations(const struct settings *s, struct buf *err)
 {
     return check_not_above(s, SETTING_INDEX_ttl_min_ms, s->ttl_min_ms, SETTING_INDEX_ttl_max_ms,
@@ -51,7 +92,8 @@ static bool check_relations(const struct settings *s, struct buf *err)
            check_not_above(s, SETTING_INDEX_ttl_ms, s->ttl_ms, SETTING_INDEX_ttl_max_ms,
                            s->ttl_max_ms, err) &&
            check_not_above(s, SETTING_INDEX_line_max, (int64_t)s->line_max, SETTING_INDEX_max_input,
-                           (int64_t)s->max_input, err);
+                           (int64_t)s->max_input, err) &&
+           check_exposure(s, err);
 }
 
 /* Which database: the strongest source that names one decides, and it must name one only. */
@@ -192,6 +234,13 @@ static void put_restart_notes(const struct settings *live, const struct settings
     }
     if (*comma)
         buf_puts(out, " changed: restart pglockd for that");
+}
+
+const char *settings_exposed(const struct settings *s)
+{
+    const char *address;
+
+    return exposed_row(s, &address) < 0 ? NULL : address;
 }
 
 bool settings_reload(struct settings *s, struct buf *err)

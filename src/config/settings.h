@@ -18,6 +18,10 @@ struct setting_list {
     size_t n;
 };
 
+/* Values of auth, and of what is no or yes. */
+enum { SETTINGS_AUTH_OFF, SETTINGS_AUTH_ON };
+enum { SETTINGS_NO, SETTINGS_YES };
+
 /* Values of migrate. */
 enum { SETTINGS_MIGRATE_AUTO, SETTINGS_MIGRATE_CHECK, SETTINGS_MIGRATE_OFF };
 
@@ -28,6 +32,7 @@ typedef char *setting_HTTP;                   /* HOST:PORT; NULL: off */
 typedef struct setting_list setting_LISTEN;   /* HOST:PORT or unix:PATH */
 typedef struct setting_list setting_NAMES;    /* host names */
 typedef struct setting_list setting_PREFIXES; /* wire/prefix.h */
+typedef struct setting_list setting_PEERS;    /* USER:NAME */
 typedef int64_t setting_DURATION;             /* milliseconds */
 typedef size_t setting_SIZE;
 typedef int setting_CHOICE; /* which word of the row's value column */
@@ -44,13 +49,25 @@ typedef int setting_CHOICE; /* which word of the row's value column */
     X(config, "config", STRING, "/etc/pglockd/pglockd.ini", 1, 4095, false, "PATH",                \
       "The configuration file. Only the default may be missing. Not for use in the file itself.")  \
     X(listen, "listen", LISTEN, "127.0.0.1:7432", 1, 64, false, "HOST:PORT|unix:PATH",             \
-      "Where the line protocol is served; a list. Port 0 takes any free port. Only loopback "      \
-      "addresses and Unix sockets are accepted.")                                                  \
+      "Where the line protocol is served; a list. Port 0 takes any free port. Off loopback it "    \
+      "takes auth and plaintext_auth, or auth_off_on_network.")                                    \
     X(http, "http", HTTP, "127.0.0.1:7433", 1, 4095, false, "HOST:PORT|off",                       \
-      "Where metrics, health and the status page are served. Only loopback addresses are "         \
-      "accepted.")                                                                                 \
+      "Where metrics, health and the status page are served. Off loopback it takes auth and "      \
+      "plaintext_auth, or auth_off_on_network.")                                                   \
     X(http_hosts, "http_hosts", NAMES, "", 0, 64, true, "NAME",                                    \
       "Host names that HTTP requests may use beside localhost and IP addresses; a list.")          \
+    X(auth, "auth", CHOICE, "off", 0, 0, false, "off|on",                                          \
+      "on: clients show who they are, by a key or as a user of this machine, and may do what "     \
+      "their name has rights to. off: everybody who can connect may do everything but FORCE, "     \
+      "which then works over Unix sockets only.")                                                  \
+    X(auth_off_on_network, "auth_off_on_network", CHOICE, "no", 0, 0, false, "no|yes",             \
+      "yes: addresses off loopback are served although auth is off, to everybody who gets there.") \
+    X(plaintext_auth, "plaintext_auth", CHOICE, "no", 0, 0, false, "no|yes",                       \
+      "yes: addresses off loopback are served without TLS although auth is on. Whoever reads the " \
+      "network then reads the keys.")                                                              \
+    X(peer_names, "peer_names", PEERS, "", 0, 1024, true, "USER:NAME",                             \
+      "Which users of this machine are which names when they connect over a Unix socket, where "   \
+      "auth is on; a list. USER is a login name or a number.")                                     \
     X(dsn, "dsn", CONNINFO, NULL, 1, 65535, false, "CONNINFO",                                     \
       "The PostgreSQL server to use, as a connection string or URI. One of dsn, dsn_file and "     \
       "embedded is needed. A password is refused on the command line.")                            \
@@ -131,6 +148,7 @@ enum setting_kind {
     SETTING_LISTEN,
     SETTING_NAMES,
     SETTING_PREFIXES,
+    SETTING_PEERS,
     SETTING_DURATION,
     SETTING_SIZE,
     SETTING_CHOICE,
@@ -176,6 +194,9 @@ enum settings_result settings_load(struct settings *s, int argc, char **argv, st
  * to the old ones dangle; those of other settings stay where they are.
  */
 bool settings_reload(struct settings *s, struct buf *err);
+
+/* An address off loopback that is to be served; NULL where there is none. */
+const char *settings_exposed(const struct settings *s);
 
 void settings_free(struct settings *s);
 

@@ -35,7 +35,9 @@ static int setting_find(struct str name, bool fold_dashes)
 static bool is_list(int i)
 {
     enum setting_kind kind = settings_table[i].kind;
-    return kind == SETTING_LISTEN || kind == SETTING_NAMES || kind == SETTING_PREFIXES;
+
+    return kind == SETTING_LISTEN || kind == SETTING_NAMES || kind == SETTING_PREFIXES ||
+           kind == SETTING_PEERS;
 }
 
 /* "SOURCE: NAME VALUE: reason"; a connection string is not repeated, it may hold a password. */

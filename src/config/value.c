@@ -7,6 +7,7 @@
 #include "wire/conninfo.h"
 #include "wire/duration.h"
 #include "wire/prefix.h"
+#include "wire/right.h"
 
 /* The field of a row: one of these by its kind. */
 union field {
@@ -29,7 +30,8 @@ static bool is_string(enum setting_kind kind)
 
 static bool is_list(enum setting_kind kind)
 {
-    return kind == SETTING_LISTEN || kind == SETTING_NAMES || kind == SETTING_PREFIXES;
+    return kind == SETTING_LISTEN || kind == SETTING_NAMES || kind == SETTING_PREFIXES ||
+           kind == SETTING_PEERS;
 }
 
 static size_t field_size(enum setting_kind kind)
@@ -145,9 +147,6 @@ static bool check_address(const char *text, bool may_be_unix, struct buf *why)
 
     if (!error && address.is_unix && !may_be_unix)
         error = "HTTP is served on HOST:PORT only";
-    if (!error && !address_is_local(&address))
-        error = "this release has no authentication, so only loopback addresses (127.0.0.1, ::1, "
-                "localhost) and unix:PATH are accepted";
     if (error)
         buf_puts(why, error);
     return !error;
@@ -176,11 +175,11 @@ static bool check_name(const char *text, struct buf *why)
     return false;
 }
 
-static bool check_prefix(struct str word, struct buf *why)
+static bool check_prefix(const char *text, struct buf *why)
 {
     struct str prefix;
     int64_t ms;
-    const char *error = prefix_duration_parse(word, &prefix, &ms);
+    const char *error = prefix_duration_parse(str_of(text), &prefix, &ms);
 
     if (!error && ms > SETTINGS_HOUR)
         error = "it is more than 1h";
@@ -189,15 +188,32 @@ static bool check_prefix(struct str word, struct buf *why)
     return !error;
 }
 
+static bool check_peer(const char *text, struct buf *why)
+{
+    const char *colon = strchr(text, ':');
+    const char *wrong = colon && colon > text ? identity_name_check(str_of(colon + 1))
+                                              : "an item is USER:NAME, such as build:ci or 1000:ci";
+
+    if (wrong)
+        buf_puts(why, wrong);
+    return wrong == NULL;
+}
+
+static bool check_item(enum setting_kind kind, const char *item, struct buf *why)
+{
+    if (kind == SETTING_LISTEN)
+        return check_address(item, true, why);
+    if (kind == SETTING_PREFIXES)
+        return check_prefix(item, why);
+    return kind == SETTING_NAMES ? check_name(item, why) : check_peer(item, why);
+}
+
 static bool add_item(const struct setting *row, struct str word, struct setting_list *list,
                      struct buf *why)
 {
     char *item = xstrndup(word.p, word.n);
-    bool ok = row->kind == SETTING_LISTEN  ? check_address(item, true, why)
-              : row->kind == SETTING_NAMES ? check_name(item, why)
-                                           : check_prefix(word, why);
 
-    if (!ok) {
+    if (!check_item(row->kind, item, why)) {
         free(item);
         return false;
     }
@@ -249,6 +265,7 @@ bool setting_parse(struct settings *s, int i, const char *text, bool append, str
     case SETTING_LISTEN:
     case SETTING_NAMES:
     case SETTING_PREFIXES:
+    case SETTING_PEERS:
         return parse_list(row, text, field, why);
     case SETTING_DURATION:
         return parse_duration(row, text, field, why);
@@ -301,6 +318,7 @@ void setting_format(const struct settings *s, int i, struct buf *out)
     case SETTING_LISTEN:
     case SETTING_NAMES:
     case SETTING_PREFIXES:
+    case SETTING_PEERS:
         format_list(field, out);
         break;
     case SETTING_DURATION:

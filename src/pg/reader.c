@@ -21,23 +21,26 @@ static const char *const session_sql[] = {
                                  "set default_transaction_isolation = 'read committed'",
 };
 static const struct link_statement statements[ASK_QUESTIONS] = {
-    [ASK_CHECK] = {"check", "select o_item[1], o_number[1] from pglockd.check_leases($1, $2)",
+    [ASK_CHECK] = {"check",
+                   "select o_item[1], o_number[1], o_own[1] from pglockd.check_leases($1, $2, $3)",
                    false},
     [ASK_HOLDERS] = {"holders", "select * from pglockd.holders($1, $2, $3)", false},
     [ASK_WAITING] = {"waiting", "select * from pglockd.waiting($1, $2)", false},
-    [ASK_LOST] = {"lost", "select * from pglockd.explain_lost($1, $2)", false},
-    [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5, $6)", false},
+    [ASK_LOST] = {"lost", "select * from pglockd.explain_lost($1, $2, $3)", false},
+    [ASK_LIST] = {"list", "select * from pglockd.list_leases($1, $2, $3, $4, $5, $6, $7)", false},
     [ASK_SESSIONS_ENDED] = {"sessions_ended", "select * from pglockd.sessions_ended($1)", false},
-    [ASK_SESSION_ALLOW] = {"session_allow", "select pglockd.session_allow($1, $2)", false},
+    [ASK_SESSION_ALLOW] = {"session_allow", "select pglockd.session_allow($1, $2, $3)", false},
     [ASK_SESSION_LOCKS] = {"session_locks", "select * from pglockd.session_locks($1, $2)", false},
     [ASK_SESSION_OPEN] = {"session_open",
                           "select * from pglockd.session_open($1, $2, $3, $4, $5, $6)", false},
-    [ASK_SESSION_RENEW] = {"session_renew", "select * from pglockd.session_renew($1, $2)", false},
-    [ASK_SESSION_CLOSE] = {"session_close", "select * from pglockd.session_close($1, $2)", false},
+    [ASK_SESSION_RENEW] = {"session_renew", "select * from pglockd.session_renew($1, $2, $3)",
+                           false},
+    [ASK_SESSION_CLOSE] = {"session_close", "select * from pglockd.session_close($1, $2, $3)",
+                           false},
     [ASK_BY_ID] = {"by_id", "select * from pglockd.find_by_id($1, $2, $3)", false},
     [ASK_TRANSFER] = {"transfer", "select * from pglockd.transfer_lease($1, $2, $3, $4, $5, $6)",
                       false},
-    [ASK_DEADLOCK] = {"deadlock", "select pglockd.deadlock_cycle($1, $2)", false},
+    [ASK_DEADLOCK] = {"deadlock", "select * from pglockd.deadlock_cycle($1, $2)", false},
 };
 
 struct reader {

@@ -14,23 +14,26 @@
 #include "pg/link.h"
 
 enum reader_question {
-    ASK_CHECK,   /* resource, token -> o_item, o_number */
+    ASK_CHECK,   /* resource[], token[], identity[] -> o_item, o_number, o_own */
     ASK_HOLDERS, /* resource[], tree[], max -> item, token, owner, mode, scope, ttl_ms,
-                    held_ms, note, instance_id, conn_id, total, session_id, resource, slots, weight
+                    held_ms, note, instance_id, conn_id, total, session_id, resource, slots, weight,
+                    identity */
+    ASK_WAITING, /* resource[], max -> item, owner, mode, scope, waiting_ms, place, total, identity
                   */
-    ASK_WAITING, /* resource[], max -> item, owner, mode, scope, waiting_ms, place, total */
-    ASK_LOST,    /* resource, token -> reason, lost_ms, detail, held_by */
-    ASK_LIST,    /* prefix, owner, after_resource, after_token, max, session -> as ASK_HOLDERS from
-                    resource, token ... to conn_id, granted_at, session_id */
+    ASK_LOST,    /* resource, token, identity -> reason, lost_ms, detail, held_by */
+    ASK_LIST,    /* low[], high[], owner, after_resource, after_token, max, session -> as
+                    ASK_HOLDERS from resource, token ... to conn_id, granted_at, session_id,
+                    identity */
     ASK_SESSIONS_ENDED, /* session[] -> those that have ended */
-    ASK_SESSION_ALLOW,  /* session, secret -> g, l or d */
+    ASK_SESSION_ALLOW,  /* session, secret, identity -> g, l or d */
     ASK_BY_ID,          /* id, owner, identity -> resource, token */
-    ASK_DEADLOCK,       /* instance, request -> the cycle as JSON, or null */
+    ASK_DEADLOCK,       /* instance, request -> the cycle: party, resource, owner */
     ASK_SESSION_LOCKS,  /* session, max -> resource, token, mode, scope, reason */
     /* These write, and go to a reader made for that. */
     ASK_SESSION_OPEN,  /* ttl_ms, owner, identity, note, id, secret -> session, repeated */
-    ASK_SESSION_RENEW, /* session, secret -> status, ttl_ms, locks, reason, lost_ms */
-    ASK_SESSION_CLOSE, /* session, secret -> status, released, reason, lost_ms, pending[] */
+    ASK_SESSION_RENEW, /* session, secret, identity -> status, ttl_ms, locks, reason, lost_ms */
+    ASK_SESSION_CLOSE, /* session, secret, identity -> status, released, reason, lost_ms, pending[]
+                        */
     ASK_TRANSFER,      /* resource, token, owner, session, identity, ttl_ms -> status, token */
     ASK_QUESTIONS
 };

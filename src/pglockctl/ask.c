@@ -1,5 +1,6 @@
 /* Talking to the daemon, and saying how it went. */
 
+#include <errno.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -93,13 +94,43 @@ void ctl_put_name(const struct ctl *ctl, struct buf *out)
     buf_printf(out, "@%s", host);
 }
 
+static char *read_key(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char *line = NULL;
+    size_t size = 0;
+
+    if (!file) {
+        ctl_error("cannot open the key file %s: %s", path, strerror(errno));
+        exit(CTL_CONFIG);
+    }
+    ssize_t n = getline(&line, &size, file);
+    fclose(file);
+    while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+        line[--n] = '\0';
+    if (n > 0)
+        return line;
+    ctl_error("the key file %s is empty: its first line is the key", path);
+    exit(CTL_CONFIG);
+}
+
+const char *ctl_key(const struct ctl *ctl)
+{
+    static char *key;
+
+    if (!key && ctl->key_file)
+        key = read_key(ctl->key_file);
+    return key;
+}
+
 pglockd *ctl_client(const struct ctl *ctl)
 {
     struct buf name = {0};
     pglockd *c = pglockd_new(ctl->connect);
 
     ctl_put_name(ctl, &name);
-    if (!c || pglockd_set_name(c, buf_cstr(&name)) != PGLOCKD_OK) {
+    if (!c || pglockd_set_name(c, buf_cstr(&name)) != PGLOCKD_OK ||
+        pglockd_set_key(c, ctl_key(ctl)) != PGLOCKD_OK) {
         ctl_error("no memory is left");
         exit(CTL_UNREACHABLE);
     }

@@ -323,8 +323,8 @@ static int bench_main(struct ctl *ctl, const struct opt_words *words)
     if (!w || words->dashes)
         return ctl_usage_error("bench takes one of uncontended, contended, readers and held");
     struct bench_engine *e =
-        bench_open(ctl->connect && *ctl->connect ? ctl->connect : "127.0.0.1:7432", (int)o.clients,
-                   (int)o.threads, &err);
+        bench_open(ctl->connect && *ctl->connect ? ctl->connect : "127.0.0.1:7432", ctl_key(ctl),
+                   (int)o.clients, (int)o.threads, &err);
     if (!e) {
         ctl_error("%s", buf_cstr(&err));
         buf_free(&err);

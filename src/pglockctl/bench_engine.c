@@ -501,13 +501,13 @@ void bench_run(struct bench_engine *e, const struct bench_phase *phase, struct b
 
 /* ---- connections ---- */
 
-static bool connect_client(struct client *c, const char *address, struct buf *err)
+static bool connect_client(struct client *c, const char *address, const char *key, struct buf *err)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
 
     c->handle = pglockd_new(address);
     if (!c->handle || pglockd_set_name(c->handle, "pglockctl bench") != PGLOCKD_OK ||
-        pglockd_connect(c->handle) != PGLOCKD_OK) {
+        pglockd_set_key(c->handle, key) != PGLOCKD_OK || pglockd_connect(c->handle) != PGLOCKD_OK) {
         buf_printf(err, "connection %d: %s", c->index + 1,
                    c->handle ? pglockd_error(c->handle) : "no memory");
         return false;
@@ -516,7 +516,8 @@ static bool connect_client(struct client *c, const char *address, struct buf *er
     return epoll_ctl(c->thread->epoll, EPOLL_CTL_ADD, c->fd, &event) == 0;
 }
 
-static bool connect_all(struct bench_engine *e, const char *addresses, struct buf *err)
+static bool connect_all(struct bench_engine *e, const char *addresses, const char *key,
+                        struct buf *err)
 {
     char *copy = xstrdup(addresses), *rest = copy;
     char *list[64];
@@ -526,7 +527,7 @@ static bool connect_all(struct bench_engine *e, const char *addresses, struct bu
     while (n < 64 && rest)
         list[n++] = strsep(&rest, ",");
     for (int i = 0; ok && i < e->nclients; i++)
-        ok = connect_client(&e->clients[i], list[i % n], err);
+        ok = connect_client(&e->clients[i], list[i % n], key, err);
     free(copy);
     return ok;
 }
@@ -541,7 +542,8 @@ static void raise_file_limit(void)
     }
 }
 
-struct bench_engine *bench_open(const char *addresses, int clients, int threads, struct buf *err)
+struct bench_engine *bench_open(const char *addresses, const char *key, int clients, int threads,
+                                struct buf *err)
 {
     struct bench_engine *e = xcalloc(1, sizeof(*e));
 
@@ -560,7 +562,7 @@ struct bench_engine *bench_open(const char *addresses, int clients, int threads,
         e->clients[i].index = i;
         e->clients[i].thread = e->threads[i % e->nthreads];
     }
-    if (connect_all(e, addresses, err))
+    if (connect_all(e, addresses, key, err))
         return e;
     bench_close(e);
     return NULL;

@@ -60,7 +60,8 @@ struct bench_result {
  * Connects clients handles, spread over the addresses. NULL and one sentence in err when one
  * cannot.
  */
-struct bench_engine *bench_open(const char *addresses, int clients, int threads, struct buf *err);
+struct bench_engine *bench_open(const char *addresses, const char *key, int clients, int threads,
+                                struct buf *err);
 void bench_close(struct bench_engine *e);
 
 /* Blocks until the phase is over. *r is overwritten. */

@@ -29,6 +29,7 @@ struct ctl {
     bool json;
     int64_t busy_status;
     const char *name; /* of HELLO; NULL: user@host */
+    const char *key_file;
     bool help;
     bool version;
 };
@@ -49,13 +50,15 @@ struct command {
     const struct opt *options;
     size_t noptions;
     enum command_files files;
+    const struct opt *more_options; /* that it shares with others; may be NULL */
+    size_t nmore_options;
     /* words: what is no option; rest: what follows "--". Returns the exit status. */
     int (*main)(struct ctl *ctl, const struct opt_words *words);
 };
 
 extern const struct command command_lock, command_unlock, command_renew, command_check,
     command_info, command_ls, command_tree, command_path, command_stats, command_bench,
-    command_migrate, command_run, command_rate, command_session;
+    command_migrate, command_run, command_rate, command_session, command_key;
 
 /* "pglockctl: …" on standard error; control characters in what is printed are made harmless. */
 void ctl_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -72,6 +75,10 @@ void ctl_put_name(const struct ctl *ctl, struct buf *out);
  * A handle for the addresses of ctl, not yet connected; never NULL. The caller frees it.
  */
 pglockd *ctl_client(const struct ctl *ctl);
+
+/* The first line of the key file; NULL: none is named. Ends with CTL_CONFIG where it cannot be had.
+ */
+const char *ctl_key(const struct ctl *ctl);
 
 /* Says what the last call on c was about and returns the exit status for it. */
 int ctl_fail(const struct ctl *ctl, pglockd *c, pglockd_status status);

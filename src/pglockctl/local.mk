@@ -14,6 +14,7 @@ pglockctl_parts = \
     src/pglockctl/hist.c \
     src/pglockctl/hist.h \
     src/pglockctl/info.c \
+    src/pglockctl/key.c \
     src/pglockctl/lock.c \
     src/pglockctl/ls.c \
     src/pglockctl/migrate.c \
@@ -55,7 +56,7 @@ pglockctl_parts = \
 
 pglockctl_SOURCES = src/pglockctl/main.c
 pglockctl_LDADD = libctl.a libpglockd.la libpgl.a libconfig.a libwire.a libbase.a \
-    $(LIBPQ_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(UTF8PROC_LIBS) -lm
+    $(LIBPQ_LIBS) $(GNUTLS_LIBS) $(CJSON_LIBS) $(INIH_LIBS) $(UTF8PROC_LIBS) -lm
 
 # For the unit tests too.
 noinst_LIBRARIES += libctl.a

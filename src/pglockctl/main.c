@@ -9,9 +9,9 @@
 #include "pglockctl/path_files.h"
 
 static const struct command *const commands[] = {
-    &command_lock, &command_unlock,  &command_renew,   &command_check, &command_info,
-    &command_ls,   &command_tree,    &command_path,    &command_stats, &command_run,
-    &command_rate, &command_session, &command_migrate, &command_bench,
+    &command_lock, &command_unlock,  &command_renew, &command_check,   &command_info,
+    &command_ls,   &command_tree,    &command_path,  &command_stats,   &command_run,
+    &command_rate, &command_session, &command_key,   &command_migrate, &command_bench,
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -36,6 +36,11 @@ static const struct opt common_options[] = {
      .into = &ctl.name,
      .value = "NAME",
      .help = "shown to others as the owner (default USER@HOST)"},
+    {.name = "key-file",
+     .kind = OPT_STRING,
+     .into = &ctl.key_file,
+     .value = "PATH",
+     .help = "the key to show to the daemon is its first line"},
     {.letter = 'h', .name = "help", .kind = OPT_FLAG, .into = &ctl.help, .help = "this text"},
 };
 enum { COMMON_OPTIONS = sizeof(common_options) / sizeof(common_options[0]) };
@@ -63,8 +68,8 @@ static int print_help(void)
     opt_put_help(&out, common_options, COMMON_OPTIONS);
     opt_put_help(&out, main_options, 1);
     buf_puts(&out, "\nPGLOCKCTL_CONNECT is used where --connect is not given; without both the\n"
-                   "address is 127.0.0.1:7432. PGLOCKCTL_NAME stands for --name.\n"
-                   "pglockctl COMMAND --help tells more.\n");
+                   "address is 127.0.0.1:7432. PGLOCKCTL_NAME stands for --name, and\n"
+                   "PGLOCKCTL_KEY_FILE for --key-file. pglockctl COMMAND --help tells more.\n");
     buf_puts(&out, exit_help);
     fputs(buf_cstr(&out), stdout);
     buf_free(&out);
@@ -93,6 +98,7 @@ static int print_command_help(const struct command *command)
     buf_puts(&out, "\nOptions:\n");
     opt_put_help(&out, command->options, command->noptions);
     opt_put_help(&out, files, n);
+    opt_put_help(&out, command->more_options, command->nmore_options);
     opt_put_help(&out, common_options, COMMON_OPTIONS);
     buf_puts(&out, exit_help);
     fputs(buf_cstr(&out), stdout);
@@ -136,6 +142,8 @@ static void take_environment(void)
     const char *name = getenv("PGLOCKCTL_NAME");
     if (!ctl.name && name && *name)
         ctl.name = name;
+    if (!ctl.key_file)
+        ctl.key_file = getenv("PGLOCKCTL_KEY_FILE");
 }
 
 /* Options of the command's own go before those of the same name for all. */
@@ -143,12 +151,12 @@ static int run_command(const struct command *command, int argc, char **argv)
 {
     size_t nfiles;
     const struct opt *files = file_options(command, &nfiles);
-    const struct opt *tables[] = {command->options, files, common_options};
-    const size_t sizes[] = {command->noptions, nfiles, COMMON_OPTIONS};
+    const struct opt *tables[] = {command->options, files, command->more_options, common_options};
+    const size_t sizes[] = {command->noptions, nfiles, command->nmore_options, COMMON_OPTIONS};
     struct opt_words words;
     struct buf err = {0};
 
-    bool parsed = opt_parse(argc, argv, false, tables, sizes, 3, &words, &err);
+    bool parsed = opt_parse(argc, argv, false, tables, sizes, 4, &words, &err);
     if (!parsed)
         ctl_error("%s (see pglockctl %s --help)", buf_cstr(&err), command->name);
     buf_free(&err);

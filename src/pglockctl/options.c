@@ -61,6 +61,16 @@ static bool store_duration(const struct opt *o, const char *value, struct buf *e
     return true;
 }
 
+static bool store_item(const struct opt *o, const char *value, struct buf *err)
+{
+    if (*o->count >= (size_t)o->max) {
+        buf_printf(err, "--%s is given more than %" PRId64 " times", o->name, o->max);
+        return false;
+    }
+    ((const char **)o->into)[(*o->count)++] = value;
+    return true;
+}
+
 static bool store(const struct opt *o, const char *value, struct buf *err)
 {
     switch (o->kind) {
@@ -70,6 +80,8 @@ static bool store(const struct opt *o, const char *value, struct buf *err)
     case OPT_STRING:
         *(const char **)o->into = value;
         return true;
+    case OPT_LIST:
+        return store_item(o, value, err);
     case OPT_NUMBER:
         return store_number(o, value, err);
     case OPT_DURATION:

@@ -12,6 +12,7 @@
 enum opt_kind {
     OPT_FLAG,     /* bool, set to true */
     OPT_STRING,   /* const char *, points into argv */
+    OPT_LIST,     /* const char *[], one more each time, max at most */
     OPT_NUMBER,   /* int64_t from min to max */
     OPT_DURATION, /* int64_t milliseconds from min to max */
 };
@@ -21,6 +22,7 @@ struct opt {
     const char *name;
     enum opt_kind kind;
     void *into;
+    size_t *count;     /* of OPT_LIST */
     const char *value; /* how the value is called in the help */
     int64_t min;
     int64_t max;

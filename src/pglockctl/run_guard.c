@@ -110,7 +110,7 @@ struct watch {
     struct run_times times;
     int fd;
     pglockd *client; /* made when first needed */
-    const char *addresses;
+    const char *addresses, *key;
     struct run_leases leases;
     bool renewing;
 };
@@ -131,11 +131,16 @@ static void on_lost(void *arg, pglockd_lease *l, pglockd_status why, const char 
     run_begin_end(w->shared, &w->times);
 }
 
-static void start_renewing(struct watch *w)
+static bool have_client(struct watch *w)
 {
     if (!w->client)
         w->client = pglockd_new(w->addresses);
-    if (!w->client)
+    return w->client && pglockd_set_key(w->client, w->key) == PGLOCKD_OK;
+}
+
+static void start_renewing(struct watch *w)
+{
+    if (!have_client(w))
         return;
     struct run_leases l = run_leases_adopt(&w->leases, w->shared->deadline_us);
     if (l.n == 0)
@@ -192,9 +197,9 @@ static void act_alone(struct watch *w)
         usleep(GROUP_POLL_MS * 1000);
     if (group > 0 && run_group_is_alive(group))
         return;
-    if (!w->client)
-        w->client = pglockd_new(w->addresses);
-    for (size_t i = 0; w->client && i < w->leases.n; i++)
+    if (!have_client(w))
+        return;
+    for (size_t i = 0; i < w->leases.n; i++)
         (void)pglockd_unlock(w->client, w->leases.at[i]);
 }
 
@@ -243,10 +248,10 @@ static int isolate(int fd)
     return 3;
 }
 
-static _Noreturn void guard_main(struct run_guard *g, const char *addresses,
+static _Noreturn void guard_main(struct run_guard *g, const char *addresses, const char *key,
                                  const struct run_leases *leases, int fd)
 {
-    struct watch w = {.shared = g->shared, .times = g->times, .addresses = addresses};
+    struct watch w = {.shared = g->shared, .times = g->times, .addresses = addresses, .key = key};
 
     w.fd = isolate(fd);
     w.leases = run_leases_adopt(leases, g->shared->deadline_us);
@@ -258,8 +263,8 @@ static _Noreturn void guard_main(struct run_guard *g, const char *addresses,
 
 /* ---- in pglockctl ---- */
 
-int run_guard_start(struct run_guard *g, const char *addresses, const struct run_leases *leases,
-                    struct run_times times)
+int run_guard_start(struct run_guard *g, const char *addresses, const char *key,
+                    const struct run_leases *leases, struct run_times times)
 {
     int pair[2], prot = PROT_READ | PROT_WRITE;
 
@@ -278,7 +283,7 @@ int run_guard_start(struct run_guard *g, const char *addresses, const struct run
         return -1;
     if (g->pid == 0) {
         close(pair[0]);
-        guard_main(g, addresses, leases, pair[1]);
+        guard_main(g, addresses, key, leases, pair[1]);
     }
     close(pair[1]);
     g->fd = pair[0];

@@ -47,9 +47,12 @@ int64_t run_begin_end(struct run_shared *s, const struct run_times *times);
 /* Is a process of this group alive? A zombie is not. */
 bool run_group_is_alive(pid_t group);
 
-/* Before there are threads. 0, or -1 with errno. addresses and leases are copied by the fork. */
-int run_guard_start(struct run_guard *g, const char *addresses, const struct run_leases *leases,
-                    struct run_times times);
+/*
+ * Before there are threads. 0, or -1 with errno. addresses, key (NULL: none) and leases are copied
+ * by the fork.
+ */
+int run_guard_start(struct run_guard *g, const char *addresses, const char *key,
+                    const struct run_leases *leases, struct run_times times);
 
 /* The guard renews from now on. The caller has stopped doing so. */
 void run_guard_take_over(struct run_guard *g);

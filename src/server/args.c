@@ -18,7 +18,7 @@ bool arg_is_resource(struct request *r, struct str s, bool tree)
 bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out)
 {
     *out = w->args[i];
-    return arg_is_resource(r, *out, true);
+    return arg_is_resource(r, *out, true) && request_may(r, *out, false);
 }
 
 /* Digits only, below 2^53. */

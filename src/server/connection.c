@@ -41,8 +41,10 @@ static void count_unsent(struct conn *c, size_t unsent)
     c->unsent = unsent;
 }
 
-void conn_accept(struct server *s, int fd)
+void conn_accept(struct server *s, int fd, bool tcp)
 {
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
     struct conn *c = xcalloc(1, sizeof(*c));
     c->server = s;
     c->id = ++s->next_conn_id;
@@ -50,6 +52,7 @@ void conn_accept(struct server *s, int fd)
     list_init(&c->dirty);
     list_init(&c->more);
     list_init(&c->at);
+    list_init(&c->slowed);
     list_append(&s->conns, &c->at);
     s->connections++;
     metric_add(M_CONNECTIONS, 1);
@@ -59,6 +62,15 @@ void conn_accept(struct server *s, int fd)
     c->events = EV_READ;
     ev_io_start(s->o.loop, &c->io);
     log_debug("client_accepted", "conn=%" PRIu64, c->id);
+    c->tcp = tcp || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0;
+    c->uid = c->tcp ? (uid_t)-1 : peer.uid;
+    conn_identify_peer(c);
+}
+
+static void conn_orphan_requests(struct conn *c)
+{
+    while (!list_empty(&c->requests))
+        request_orphan(list_first(&c->requests, struct request, at));
 }
 
 /* Every end of a connection goes through here. It is freed at the end of the turn. */
@@ -74,6 +86,7 @@ void conn_close(struct conn *c, enum close_reason reason)
     list_remove(&c->at);
     list_remove(&c->dirty);
     list_remove(&c->more);
+    auth_unslow(c);
     conn_listen(c, false);
     list_append(&s->closed, &c->at);
     server_end_of_turn(s);
@@ -82,10 +95,10 @@ void conn_close(struct conn *c, enum close_reason reason)
     metric_add1(M_CONNECTIONS_CLOSED, reason, 1);
     count_unsent(c, 0);
     log_debug("client_closed", "conn=%" PRIu64 " reason=%s", c->id, closes[reason].code);
-    while (!list_empty(&c->requests))
-        request_orphan(list_first(&c->requests, struct request, at));
+    conn_orphan_requests(c);
     if (reason != CLOSE_DRAIN)
         conn_release_bound(c);
+    conn_forget_identity(c);
 }
 
 void conn_free(struct conn *c)
@@ -115,12 +128,22 @@ void conn_end(struct conn *c, enum close_reason reason)
     conn_mark_dirty(c);
 }
 
+void conn_revoke(struct conn *c)
+{
+    auth_unslow(c);
+    conn_listen(c, false);
+    conn_orphan_requests(c);
+    buf_clear(&c->bound);
+    conn_end(c, CLOSE_REVOKED);
+}
+
 /* --- when to read, when to write --- */
 
 static bool may_take(const struct conn *c)
 {
     const struct settings *st = c->server->o.settings;
-    return !c->closing && !c->quitting && !c->server->draining && c->inflight < st->max_inflight;
+    return !c->closing && !c->quitting && !c->server->draining && c->inflight < st->max_inflight &&
+           !auth_holds(c);
 }
 
 static void watch(struct conn *c)
@@ -318,6 +341,7 @@ static void after_input(struct conn *c)
 
 void conn_take_more(struct conn *c)
 {
+    auth_look(c->server);
     take_lines(c);
     if (!c->is_closed)
         after_input(c);
@@ -333,6 +357,7 @@ static void on_readable(struct conn *c)
         return;
     }
     metric_add(M_RECEIVED, n);
+    auth_look(c->server);
     c->eof = n == 0;
     if (c->in.len == 0) {
         size_t used = take_from(c, scratch, (size_t)n);

@@ -80,7 +80,8 @@ void conn_tell_gap(struct conn *c)
 static void put_wanted(struct json *j, const struct news *n)
 {
     json_put_int(j, "waiting", n->waiting);
-    json_put_string(j, "by_owner", n->by_owner);
+    if (n->by_owner.p)
+        json_put_string(j, "by_owner", n->by_owner);
     json_put_string(j, "by_mode", n->by_mode);
     json_put_int(j, "waiting_ms", n->waiting_ms);
 }
@@ -95,6 +96,14 @@ static void put_lost(struct json *j, const struct news *n)
         json_put_string(j, "held_by", n->held_by);
 }
 
+/* Without what is told of others. */
+static struct news own_part(const struct news *n)
+{
+    struct news own = *n;
+    own.by_owner = own.held_by = (struct str){0};
+    return own;
+}
+
 static void on_news(void *arg, const struct news *n)
 {
     struct conn *c = arg;
@@ -104,6 +113,9 @@ static void on_news(void *arg, const struct news *n)
         c->gap = true;
         return;
     }
+    struct news own = own_part(n);
+    if (!conn_may(c, RIGHT_READ, n->resource, false))
+        n = &own;
     struct json j = event_begin(c, n->kind, n->resource, n->owner, n->mode,
                                 n->kind == NEWS_LOST ? n->reason : (struct str){0});
     put_seq(&j, 0);
@@ -133,8 +145,7 @@ void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_
         c->gap = true;
 }
 
-void conn_holds_not(struct conn *c, struct str resource, int64_t token)
+bool conn_holds_not(struct conn *c, struct str resource, int64_t token)
 {
-    if (c->listener)
-        listener_drop(c->listener, resource, token);
+    return c->listener && listener_drop(c->listener, resource, token);
 }

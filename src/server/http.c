@@ -18,7 +18,7 @@
 #include "base/xalloc.h"
 
 /* Every status that we answer with, once: its number and its name as a label. */
-#define HTTP_CODES(X) X(200) X(400) X(404) X(405) X(421) X(503)
+#define HTTP_CODES(X) X(200) X(400) X(401) X(403) X(404) X(405) X(421) X(429) X(503)
 
 enum code {
 #define CODE_INDEX(number) CODE_##number,
@@ -38,6 +38,7 @@ enum { TEXT_MAX = NI_MAXHOST + 16 };
 /* A page as it was in one turn of the loop, for all who ask for it in that turn. */
 struct rendering {
     const struct page *page;
+    const struct identity *who; /* of struct visit */
     unsigned turn;
     enum code code;
     struct MHD_Response *response;
@@ -49,6 +50,8 @@ struct http {
     ev_io readable; /* MHD's epoll descriptor */
     ev_timer again; /* MHD has work left that no descriptor will tell of */
     struct http_ready (*ready)(void *arg);
+    enum http_access (*authorize)(void *arg, struct str header, const char *address,
+                                  struct identity **who);
     void *arg;
     char **hosts;
     size_t nhosts;
@@ -69,24 +72,31 @@ struct client {
 
 /* --- pages --- */
 
+/* A request for a page, while it is answered. */
+struct visit {
+    struct http *http;
+    struct identity *who; /* whose rights say what is shown; NULL: everything may be */
+};
+
 /* Of two pages with one path, the first is for whose Accept header asks for it. */
 struct page {
     const char *path;
+    bool open; /* to all; else it needs a key where auth is on */
     const char *type;
-    enum code (*fill)(struct http *http, struct buf *body);
+    enum code (*fill)(const struct visit *v, struct buf *body);
     bool (*accepted)(const char *accept); /* NULL: always */
 };
 
-static enum code fill_metrics(struct http *http, struct buf *body)
+static enum code fill_metrics(const struct visit *v, struct buf *body)
 {
-    (void)http;
+    (void)v;
     metrics_put_text(body, METRICS_PROMETHEUS);
     return CODE_200;
 }
 
-static enum code fill_openmetrics(struct http *http, struct buf *body)
+static enum code fill_openmetrics(const struct visit *v, struct buf *body)
 {
-    (void)http;
+    (void)v;
     metrics_put_text(body, METRICS_OPENMETRICS);
     return CODE_200;
 }
@@ -96,16 +106,16 @@ static bool accepts_openmetrics(const char *accept)
     return metrics_accepted(accept) == METRICS_OPENMETRICS;
 }
 
-static enum code fill_healthz(struct http *http, struct buf *body)
+static enum code fill_healthz(const struct visit *v, struct buf *body)
 {
-    (void)http;
+    (void)v;
     buf_puts(body, "alive\n");
     return CODE_200;
 }
 
-static enum code fill_readyz(struct http *http, struct buf *body)
+static enum code fill_readyz(const struct visit *v, struct buf *body)
 {
-    struct http_ready state = http->ready(http->arg);
+    struct http_ready state = v->http->ready(v->http->arg);
     const char *reason = state.reason ? state.reason : "no reason known";
 
     if (!state.ready)
@@ -120,11 +130,11 @@ static enum code fill_readyz(struct http *http, struct buf *body)
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 
 static const struct page pages[] = {
-    {"/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8", fill_openmetrics,
-     accepts_openmetrics},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", fill_metrics, NULL},
-    {"/healthz", TEXT_PLAIN, fill_healthz, NULL},
-    {"/readyz", TEXT_PLAIN, fill_readyz, NULL},
+    {"/metrics", true, "application/openmetrics-text; version=1.0.0; charset=utf-8",
+     fill_openmetrics, accepts_openmetrics},
+    {"/metrics", true, "text/plain; version=0.0.4; charset=utf-8", fill_metrics, NULL},
+    {"/healthz", true, TEXT_PLAIN, fill_healthz, NULL},
+    {"/readyz", true, TEXT_PLAIN, fill_readyz, NULL},
 };
 
 static const struct page *page_find(struct MHD_Connection *c, const char *path)
@@ -174,6 +184,13 @@ static enum MHD_Result reply_text(struct MHD_Connection *c, enum code code, stru
 
     if (r && code == CODE_405)
         MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    if (r && code == CODE_401) {
+        MHD_add_response_header(r, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"pglockd\"");
+        MHD_add_response_header(r, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+                                "Basic realm=\"pglockd\", charset=\"UTF-8\"");
+    }
+    if (r && code == CODE_429)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_RETRY_AFTER, "60");
     result = queue(c, code, r);
     if (r)
         MHD_destroy_response(r);
@@ -181,20 +198,21 @@ static enum MHD_Result reply_text(struct MHD_Connection *c, enum code code, stru
 }
 
 /* Rendered once a turn however often it is asked for, so that pipelining cannot stall the loop. */
-static enum MHD_Result reply_page(struct http *http, struct MHD_Connection *c,
+static enum MHD_Result reply_page(const struct visit *v, struct MHD_Connection *c,
                                   const struct page *page)
 {
-    struct rendering *last = &http->last;
-    unsigned turn = ev_iteration(http->loop);
+    struct rendering *last = &v->http->last;
+    unsigned turn = ev_iteration(v->http->loop);
 
-    if (!last->response || last->page != page || last->turn != turn) {
+    if (!last->response || last->page != page || last->who != v->who || last->turn != turn) {
         struct buf body = {0};
 
         if (last->response)
             MHD_destroy_response(last->response);
         last->page = page;
+        last->who = v->who;
         last->turn = turn;
-        last->code = page->fill(http, &body);
+        last->code = page->fill(v, &body);
         last->response = response_of(&body, page->type);
     }
     return queue(c, last->code, last->response);
@@ -245,22 +263,31 @@ static bool host_allowed(const struct http *http, struct str header)
     return false;
 }
 
-struct host_header {
+struct header {
+    const char *name;
     const char *value;
     int count;
 };
 
-static enum MHD_Result collect_host(void *cls, enum MHD_ValueKind kind, const char *key,
-                                    const char *value)
+static enum MHD_Result collect_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                      const char *value)
 {
-    struct host_header *found = cls;
+    struct header *found = cls;
 
     (void)kind;
-    if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0) {
+    if (strcasecmp(key, found->name) == 0) {
         found->value = value;
         found->count++;
     }
     return MHD_YES;
+}
+
+static struct header find_header(struct MHD_Connection *c, const char *name)
+{
+    struct header found = {.name = name};
+
+    MHD_get_connection_values(c, MHD_HEADER_KIND, collect_header, &found);
+    return found;
 }
 
 /*
@@ -270,9 +297,8 @@ static enum MHD_Result collect_host(void *cls, enum MHD_ValueKind kind, const ch
 static enum code check_host(const struct http *http, struct MHD_Connection *c, const char *version,
                             struct buf *why)
 {
-    struct host_header host = {0};
+    struct header host = find_header(c, MHD_HTTP_HEADER_HOST);
 
-    MHD_get_connection_values(c, MHD_HEADER_KIND, collect_host, &host);
     if (host.count > 1) {
         buf_puts(why, "The request has more than one Host header.\n");
         return CODE_400;
@@ -290,15 +316,62 @@ static enum code check_host(const struct http *http, struct MHD_Connection *c, c
     return CODE_421;
 }
 
+/* --- keys --- */
+
+static void put_client_address(struct MHD_Connection *c, char out[static NI_MAXHOST])
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *sa = info ? info->client_addr : NULL;
+    socklen_t len =
+        sa && sa->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+    if (!sa || getnameinfo(sa, len, out, NI_MAXHOST, NULL, 0, NI_NUMERICHOST) != 0)
+        snprintf(out, NI_MAXHOST, "unknown");
+}
+
+/* CODE_200, and v->who is known; or the status to refuse with and one sentence in why. */
+static enum code check_key(struct visit *v, struct MHD_Connection *c, struct buf *why)
+{
+    const struct http *http = v->http;
+    struct header key = find_header(c, MHD_HTTP_HEADER_AUTHORIZATION);
+    char address[NI_MAXHOST];
+
+    if (key.count > 1) {
+        buf_puts(why, "The request has more than one Authorization header.\n");
+        return CODE_400;
+    }
+    put_client_address(c, address);
+    switch (http->authorize(http->arg, str_of(key.value), address, &v->who)) {
+    case HTTP_ALLOWED:
+        return CODE_200;
+    case HTTP_FORBIDDEN:
+        buf_puts(why, "The name of this key has no right to read anything.\n");
+        return CODE_403;
+    case HTTP_SLOW_DOWN:
+        buf_puts(why, "Too many wrong keys came from this address: wait a minute.\n");
+        return CODE_429;
+    case HTTP_UNCONFIRMED:
+        buf_puts(why, "Keys cannot be checked now: the database does not answer.\n");
+        return CODE_503;
+    default:
+        buf_puts(why, "This needs a key: as a Bearer token, or as the password of any user.\n");
+        return CODE_401;
+    }
+}
+
 /* --- requests --- */
 
 static enum MHD_Result answer(struct http *http, struct MHD_Connection *c, const char *path,
                               const char *method, const char *version)
 {
     const struct page *page = page_find(c, path);
+    struct visit visit = {.http = http};
     struct buf text = {0};
     enum code code = check_host(http, c, version, &text);
 
+    if (code == CODE_200 && http->authorize && !(page && page->open))
+        code = check_key(&visit, c, &text);
     if (code != CODE_200)
         return reply_text(c, code, &text);
     if (!page) {
@@ -309,7 +382,7 @@ static enum MHD_Result answer(struct http *http, struct MHD_Connection *c, const
         buf_puts(&text, "Only GET and HEAD are allowed here.\n");
         return reply_text(c, CODE_405, &text);
     }
-    return reply_page(http, c, page);
+    return reply_page(&visit, c, page);
 }
 
 /*
@@ -590,6 +663,7 @@ struct http *http_start(struct ev_loop *loop, const struct http_options *options
     http->loop = loop;
     list_init(&http->clients);
     http->ready = options->ready;
+    http->authorize = options->authorize;
     http->arg = options->arg;
     http->request_timeout_s =
         (options->request_timeout_ms ? options->request_timeout_ms : HTTP_REQUEST_TIMEOUT_MS) /

@@ -3,7 +3,8 @@
 
 /*
  * The HTTP side: GET and HEAD of /metrics (Prometheus' text or OpenMetrics, as Accept says),
- * /healthz and /readyz. libmicrohttpd parses and writes; its epoll descriptor is a watcher of our
+ * /healthz and /readyz, which are open to all who reach it; whatever else there is or is not needs
+ * a key where auth is on. libmicrohttpd parses and writes; its epoll descriptor is a watcher of our
  * loop, so there are no threads and nothing blocks. All answers come from memory, whatever
  * PostgreSQL does.
  *
@@ -34,6 +35,16 @@ struct http_ready {
     const char *reason; /* why not ready or not granting, without a full stop; else NULL */
 };
 
+enum http_access {
+    HTTP_ALLOWED,
+    HTTP_UNAUTHORIZED, /* it shows no key, or none that is valid */
+    HTTP_FORBIDDEN,    /* its name may read nothing */
+    HTTP_SLOW_DOWN,    /* too many wrong keys came from there */
+    HTTP_UNCONFIRMED,  /* nobody can tell now */
+};
+
+struct identity; /* service/identities.h */
+
 struct http_options {
     const char *host;   /* address or name to listen on; "" and "*" are every address */
     uint16_t port;      /* 0: any free one */
@@ -41,6 +52,13 @@ struct http_options {
     size_t nhosts;
     /* Called for /readyz; must not block. What reason points to must last until the next turn. */
     struct http_ready (*ready)(void *arg);
+    /*
+     * Called for all that is not open, with the Authorization header (p NULL: none) and the
+     * client's address; must not block. Where it is allowed, *who is the one whose rights say what
+     * the page may show, valid until the end of the call. NULL: everything is open.
+     */
+    enum http_access (*authorize)(void *arg, struct str header, const char *address,
+                                  struct identity **who);
     void *arg;
     int request_timeout_ms; /* 0: HTTP_REQUEST_TIMEOUT_MS */
 };

@@ -10,6 +10,7 @@
 #include "pg/reader.h"
 #include "server/server.h"
 #include "service/call.h"
+#include "service/identities.h"
 #include "service/rate.h"
 #include "service/service.h"
 #include "wire/line.h"
@@ -18,6 +19,7 @@ enum {
     READ_BYTES = 65536, /* read from one connection in one turn */
     LINES_A_TURN = 128, /* requests taken from one connection in one turn */
     NAME_MAX_BYTES = 256,
+    KEY_MAX_BYTES = 256, /* of a credential */
 };
 
 /* Why a connection ends: code of its BYE and label of a metric. */
@@ -28,6 +30,8 @@ enum {
     X(SLOW_READER, "slow_reader", "too many replies were left unread")                             \
     X(HTTP, "http", "this is not an HTTP server")                                                  \
     X(DRAIN, "shutting_down", "the daemon is stopping")                                            \
+    X(KEY_REFUSED, "key_refused", "too many keys were refused on this connection")                 \
+    X(REVOKED, "revoked", "the key or the name of this connection is not valid any more")          \
     X(TOO_MANY, "too_many_connections", "no more connections are accepted, try again later")       \
     X(IO, "io_error", "the connection failed")
 
@@ -45,6 +49,31 @@ struct slow_log {
     unsigned left_out;
 };
 
+/* What shows who a connection is. A new source is a row here, and a call of conn_identify(). */
+#define AUTH_SOURCES(X)                                                                            \
+    X(KEY, "key")                                                                                  \
+    X(PEER, "peer")
+
+enum auth_source {
+#define X(id, name) AUTH_##id,
+    AUTH_SOURCES(X)
+#undef X
+        AUTH_SOURCE_COUNT
+};
+
+/* A user of this machine who has a name. */
+struct peer_name {
+    uid_t uid;
+    const char *name; /* a slice of the setting */
+};
+
+/* Wrong keys over HTTP of the addresses of one slot. */
+enum { HTTP_FAILURE_SLOTS = 256 };
+struct http_failures {
+    int64_t since_us;
+    unsigned count;
+};
+
 struct server {
     struct server_options o;
     struct listener *listeners;
@@ -59,6 +88,14 @@ struct server {
     uint64_t next_conn_id;
     int64_t started_us;
     struct slow_log slow_log;
+    struct identities *identities; /* NULL where auth is off */
+    bool auth_waits;               /* no lines are taken until rights are confirmed */
+    struct list slowed;            /* connections whose refused key is answered later */
+    ev_timer slowed_timer;
+    struct slow_log refused_log;
+    struct http_failures http_failures[HTTP_FAILURE_SLOTS];
+    struct peer_name *peers;
+    size_t npeers;
     bool draining;
     struct slab *requests;
     char *scratch; /* READ_BYTES, shared by all reads */
@@ -90,9 +127,19 @@ struct conn {
     enum close_reason reason;
     struct buf name;           /* of HELLO */
     struct listener *listener; /* of HELLO events=on */
-    struct buf sessions;       /* int64_t: those that it opened or resumed */
-    struct buf bound;          /* leases that end with it; bound.c */
-    bool gap;                  /* events were left out: to be told when there is room */
+    bool tcp;                  /* else over a Unix socket, by user uid */
+    uid_t uid;
+    struct identity *identity; /* who it is; NULL: nobody has shown that yet */
+    struct api_key *key;       /* by which it was shown; NULL: by other means */
+    enum auth_source source;   /* by what it was shown */
+    bool settled;              /* something was asked for under that name */
+    unsigned refused;          /* keys */
+    struct list slowed;
+    struct request *slowed_hello; /* not answered yet, for a refused key */
+    int64_t slowed_until_us;
+    struct buf sessions; /* int64_t: those that it opened or resumed */
+    struct buf bound;    /* leases that end with it; bound.c */
+    bool gap;            /* events were left out: to be told when there is room */
 };
 
 /* The statuses of the protocol. */
@@ -158,6 +205,9 @@ struct request {
     int outcome;              /* enum outcome: the worst of them */
     size_t rows_at;           /* how far they have come in rows */
     size_t limited;           /* members whose limits have been asked */
+    bool right_lost;          /* while it waited: it is being cancelled for that */
+    bool held;                /* the lease that it is to end was one of its connection */
+    bool hidden;              /* who holds may not be shown */
     char tag[WIRE_TAG_MAX + 1];
 };
 
@@ -170,10 +220,15 @@ void server_next_turn(struct server *s, struct conn *c);
 /* connection.c */
 void conn_take_more(struct conn *c);
 void conn_mark_dirty(struct conn *c); /* it has something to send, or to look at */
-void conn_accept(struct server *s, int fd);
+void conn_accept(struct server *s, int fd, bool tcp);
 void conn_close(struct conn *c, enum close_reason reason);
 /* Sends what is there, then BYE, then closes. */
 void conn_end(struct conn *c, enum close_reason reason);
+/*
+ * The same for who may not be here any more: nothing is done, waited for or told from now on,
+ * however slowly the client reads. What is bound to the connection stands until its TTL.
+ */
+void conn_revoke(struct conn *c);
 void conn_drain(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_free(struct conn *c);
@@ -201,7 +256,58 @@ void request_start(struct request *r, bool in_turn, void (*start)(struct request
 /* Frees it when nobody has a part of it any more. */
 void request_release(struct request *r);
 
+/*
+ * auth.c: who a connection is, and what it may do. Where auth is off everything is allowed but
+ * FORCE over TCP, and nothing of this costs more than a look at server.identities.
+ */
+
+/*
+ * The one way to a name: source has shown that the connection is who, by this key where it was one.
+ * False: it is somebody else already.
+ */
+bool conn_identify(struct conn *c, enum auth_source source, struct identity *who,
+                   struct api_key *key);
+/* The user at the other end of a Unix socket, where that user has a name. */
+void conn_identify_peer(struct conn *c);
+void conn_forget_identity(struct conn *c);
+struct str conn_identity(const struct conn *c); /* n 0: nobody's */
+
+/* May it? Tells nobody. */
+bool conn_may(const struct conn *c, enum right right, struct str name, bool tree);
+bool conn_may_some(const struct conn *c, enum right right);
+/* These answer the request where not: is it known whose it is, where auth is on? */
+bool request_is_named(struct request *r);
+/* May it do what its verb does anywhere? To be asked before all else. */
+bool request_may_begin(struct request *r);
+/* May it do that to this name, and with tree to all beneath it? */
+bool request_may(struct request *r, struct str name, bool tree);
+/* Answers a LOCK that was cancelled because its right was taken away. */
+void request_deny_lost_right(struct request *r);
+
+/*
+ * key=K of HELLO: true, and the connection is identified; or the request is answered, now or when
+ * the client has waited for it. Wipes the key.
+ */
+bool auth_by_key(struct request *r, struct str key);
+/* No line is to be taken from the connection now. */
+bool auth_holds(const struct conn *c);
+/* Looks whether lines may be taken: before a connection takes some. */
+void auth_look(struct server *s);
+void auth_start(struct server *s);
+void auth_stop(struct server *s);
+void auth_reload(struct server *s);
+void auth_unslow(struct conn *c); /* the connection is closed */
+void auth_register_metrics(void);
+void auth_count_key(bool accepted); /* that was shown elsewhere */
+
+/* auth_http.c */
+enum { KEY_HEADER_MAX = 1024 };
+/* Appends the key of an Authorization header; nothing where it has none. */
+void auth_http_put_key(struct str header, struct buf *out);
+
 /* slow_log.c: see the setting slow_request */
+/* False: enough lines of that kind were logged in this second. */
+bool slow_log_may(struct slow_log *log, const char *left_out_event);
 /* The answer of the service is here: keeps the resource if the request has been slow so far. */
 void slow_log_look(struct request *r, struct str resource);
 /* The request is answered after so long. */
@@ -214,6 +320,13 @@ void verbs_register_metrics(void);
 int verb_index(const struct verb *v);
 const char *verb_name(const struct verb *v);
 const char *verb_usage(const struct verb *v);
+
+/*
+ * What a client must have to use a verb: an enum right (for a resource that the request names,
+ * arg_resource() looks), or less. A verb that says nothing is for administrators.
+ */
+enum less_than_right { NEEDS_NAME = RIGHT_COUNT, NEEDS_NOTHING };
+int verb_needs(const struct verb *v);
 
 /* lock_verbs.c: LOCK, UNLOCK, RENEW, CANCEL */
 struct lock_grant {
@@ -233,7 +346,7 @@ void verb_cancel(struct request *r, const struct wire_request *w);
 /* What is said of an outcome that needs no look at the database. */
 void lock_refuse(struct request *r, enum outcome outcome);
 /* Makes r's call; it is the request's until it is answered. */
-struct call *lock_make_call(struct request *r, enum op_kind kind, const struct call_texts *texts,
+struct call *lock_make_call(struct request *r, enum op_kind kind, struct call_texts *texts,
                             void (*answered)(struct call *call));
 /* The request takes its answer; the call ends with the callback that calls this. */
 struct request *lock_take_call(struct call *call);
@@ -316,6 +429,7 @@ void session_lost(struct request *r, int64_t session, struct str reason, int64_t
 void session_put(struct json *j, int64_t session);
 
 /* args.c: arguments; each answers the request with an error and returns false when it is wrong */
+/* A resource that the client may do to what the verb does; scope=tree counts. */
 bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out);
 /* tree: / is one, too. */
 bool arg_is_resource(struct request *r, struct str s, bool tree);
@@ -339,7 +453,8 @@ void conn_listen(struct conn *c, bool on);
 void events_register_metrics(void);
 /* What a request of this connection has brought about, for the events of what it holds. */
 void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms);
-void conn_holds_not(struct conn *c, struct str resource, int64_t token);
+/* False: it did not hold it, as far as that is followed. */
+bool conn_holds_not(struct conn *c, struct str resource, int64_t token);
 /* The output is sent: says that events were left out, if some were. */
 void conn_tell_gap(struct conn *c);
 

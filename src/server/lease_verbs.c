@@ -12,13 +12,17 @@ enum { OWNER_BYTES_MAX = 256, ID_BYTES_MAX = 64 };
 
 /* --- by token --- */
 
-/* Does the connection hold it now? An UNLOCK has made it forget the lease when it began. */
-static void note_outcome(struct conn *c, const struct call *call)
+/*
+ * Does the connection hold it now? An UNLOCK has made it forget the lease when it began; one that
+ * was refused gives it back what it held, but not a lease that was another's all along.
+ */
+static void note_outcome(struct request *r, const struct call *call)
 {
+    struct conn *c = r->conn;
     bool renewed = call->op.kind == OP_RENEW;
     if (call->outcome == OUTCOME_LOST)
         conn_holds_not(c, call->op.resource, call->token);
-    else if (renewed ? call->outcome == OUTCOME_OK : call->outcome != OUTCOME_OK)
+    else if (renewed ? call->outcome == OUTCOME_OK : r->held && call->outcome != OUTCOME_OK)
         conn_holds(c, call->op.resource, call->token, renewed ? call->ttl_ms : 0);
     if (renewed && call->outcome == OUTCOME_OK && call->bound)
         conn_bind(c, call->op.resource, call->token);
@@ -29,7 +33,7 @@ static void note_outcome(struct conn *c, const struct call *call)
 static void on_unlocked_or_renewed(struct call *call)
 {
     struct request *r = lock_take_call(call);
-    note_outcome(r->conn, call);
+    note_outcome(r, call);
     if (call->outcome == OUTCOME_LOST) {
         query_lost(r, call->op.resource, call->token);
     } else if (call->outcome == OUTCOME_OK) {
@@ -60,7 +64,7 @@ static void by_token(struct request *r, const struct wire_request *w, enum op_ki
     call->op.number = token;
     call->op.ttl_ms = ttl_ms;
     if (kind == OP_RELEASE)
-        conn_holds_not(r->conn, texts.resource, token);
+        r->held = conn_holds_not(r->conn, texts.resource, token);
     request_start(r, false, start_release_or_renew);
 }
 
@@ -73,6 +77,29 @@ struct found {
     int64_t token;
     size_t n;
 };
+
+/* The one at r->rows_at, which goes on to the next; its name is *resource. */
+static struct found take_found(struct request *r, struct str *resource)
+{
+    struct found f;
+    memcpy(&f, r->rows.data + r->rows_at, sizeof(f));
+    *resource = (struct str){r->rows.data + r->rows_at + sizeof(f), f.n};
+    r->rows_at += sizeof(f) + f.n;
+    return f;
+}
+
+/* Of all leases, before anything is done to one of them. */
+static bool may_all_found(struct request *r)
+{
+    struct str resource;
+    for (r->rows_at = 0; r->rows_at < r->rows.len;) {
+        take_found(r, &resource);
+        if (!request_may(r, resource, false))
+            return false;
+    }
+    r->rows_at = 0;
+    return true;
+}
 
 static void on_id_rows(struct ask *a, int question, const struct link_rows *rows)
 {
@@ -104,7 +131,7 @@ static void on_id_found(struct ask *a, bool ok)
         json_put_string(&j, "reason", STR_LIT("unknown"));
         buf_free(&message);
         request_end(r, STATUS_LOST, &j);
-    } else {
+    } else if (may_all_found(r)) {
         r->total = 0;
         next_of_id(r);
     }
@@ -132,7 +159,7 @@ static void on_one_of_id(struct call *call)
 {
     struct request *r = lock_take_call(call);
     int64_t number = call->op.kind == OP_RENEW ? call->ttl_ms : call->held_ms;
-    note_outcome(r->conn, call);
+    note_outcome(r, call);
     if (call->outcome == OUTCOME_OK) {
         r->limit = r->total == 0 || number < r->limit ? number : r->limit;
         r->total++;
@@ -148,19 +175,17 @@ static void on_one_of_id(struct call *call)
 
 static void next_of_id(struct request *r)
 {
-    struct found f;
+    struct call_texts texts = {0};
     if (r->rows_at == r->rows.len) {
         answer_id(r);
         return;
     }
-    memcpy(&f, r->rows.data + r->rows_at, sizeof(f));
-    struct call_texts texts = {.resource = {r->rows.data + r->rows_at + sizeof(f), f.n}};
-    r->rows_at += sizeof(f) + f.n;
+    struct found f = take_found(r, &texts.resource);
     struct call *call = lock_make_call(r, r->id_kind, &texts, on_one_of_id);
     call->op.number = f.token;
     call->op.ttl_ms = r->waited_ms; /* the TTL that was asked for */
     if (call->op.kind == OP_RELEASE)
-        conn_holds_not(r->conn, texts.resource, f.token);
+        r->held = conn_holds_not(r->conn, texts.resource, f.token);
     locks_release_or_renew(call);
 }
 
@@ -184,7 +209,7 @@ static void by_id(struct request *r, const struct wire_request *w, enum op_kind 
         .questions = 1, .question = {ASK_BY_ID}, .rows = on_id_rows, .done = on_id_found};
     link_param_text(&r->ask.params[0], id);
     link_param_text(&r->ask.params[0], owner.p ? owner : buf_str(&r->conn->name));
-    link_param_text(&r->ask.params[0], STR_LIT(""));
+    link_param_text(&r->ask.params[0], conn_identity(r->conn));
     request_start(r, true, find_id);
 }
 
@@ -288,7 +313,7 @@ void verb_transfer(struct request *r, const struct wire_request *w)
         link_param_int8(p, r->session);
     else
         link_param_null(p);
-    link_param_text(p, STR_LIT(""));
+    link_param_text(p, conn_identity(r->conn));
     link_param_int8(p, r->conn->server->o.settings->ttl_ms);
     request_start(r, true, transfer_start);
 }

@@ -92,7 +92,7 @@ static void on_connection(struct ev_loop *loop, ev_io *w, int revents)
             setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms,
                        sizeof(user_timeout_ms));
         }
-        conn_accept(l->server, fd);
+        conn_accept(l->server, fd, l->tcp);
     }
 }
 
@@ -187,7 +187,8 @@ static bool listen_unix(struct server *s, const char *path, struct buf *err)
     if (!remove_stale(&sa, err))
         return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    mode_t mask = umask(0177); /* the owner alone */
+    /* Who gets there may force: the owner alone. Or has to show who he is, as over loopback. */
+    mode_t mask = umask(s->identities ? 0111 : 0177);
     bool ok =
         fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 && listen(fd, BACKLOG) == 0;
     int why = errno;

@@ -1,9 +1,11 @@
 # Listener, connections, verb table, HTTP.
 
 noinst_LIBRARIES += libserver.a
-libserver_a_CPPFLAGS = $(AM_CPPFLAGS) $(MHD_CFLAGS)
+libserver_a_CPPFLAGS = $(AM_CPPFLAGS) $(MHD_CFLAGS) $(GNUTLS_CFLAGS)
 libserver_a_SOURCES = \
 	src/server/args.c \
+	src/server/auth.c \
+	src/server/auth_http.c \
 	src/server/bound.c \
 	src/server/connection.c \
 	src/server/events.c \

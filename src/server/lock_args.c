@@ -31,7 +31,7 @@ enum { MEMBER_KEYS = sizeof(member_keys) / sizeof(member_keys[0]) };
 static bool add_member(struct request *r, struct lock_args *a, struct str resource, bool exclusive,
                        bool tree)
 {
-    if (!arg_is_resource(r, resource, tree))
+    if (!arg_is_resource(r, resource, tree) || !request_may(r, resource, tree))
         return false;
     for (size_t i = 0; i < a->nmembers; i++)
         if (str_eq(a->members[i].resource, resource)) {

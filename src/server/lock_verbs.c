@@ -167,7 +167,14 @@ static void on_locked(struct call *call)
                          "a slot of a semaphore has no mode that could change");
             break;
         }
-        /* fall through */
+        lock_refuse(r, call->outcome);
+        break;
+    case OUTCOME_CANCELLED:
+        if (r->right_lost)
+            request_deny_lost_right(r);
+        else
+            lock_refuse(r, call->outcome);
+        break;
     default:
         lock_refuse(r, call->outcome);
     }
@@ -175,9 +182,11 @@ static void on_locked(struct call *call)
 
 /* --- requests --- */
 
-struct call *lock_make_call(struct request *r, enum op_kind kind, const struct call_texts *texts,
+struct call *lock_make_call(struct request *r, enum op_kind kind, struct call_texts *texts,
                             void (*answered)(struct call *call))
 {
+    if (r->conn->identity)
+        texts->identity = r->conn->identity->name;
     struct call *call = call_new(r->conn->server->o.service, kind, r->conn->id, texts);
     call->received_us = r->received_us;
     call->answered = answered;

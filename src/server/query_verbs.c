@@ -29,9 +29,11 @@ enum {
     H_RESOURCE, /* not of list_leases() */
     H_SLOTS,
     H_WEIGHT,
+    H_IDENTITY,
+    H_LIST_IDENTITY = H_RESOURCE, /* of list_leases() */
 };
 /* Columns of pglockd.waiting(). */
-enum { W_ITEM, W_OWNER, W_MODE, W_SCOPE, W_WAITING, W_PLACE, W_TOTAL };
+enum { W_ITEM, W_OWNER, W_MODE, W_SCOPE, W_WAITING, W_PLACE, W_TOTAL, W_IDENTITY };
 
 static int64_t timeout_ms(const struct request *r)
 {
@@ -73,13 +75,23 @@ static void unavailable(struct request *r)
 
 /* --- rows to JSON --- */
 
+/* Beside the owner, which is a label: who it is, where that is known. */
+static void put_identity(struct json *j, struct str identity)
+{
+    if (identity.n > 0)
+        json_put_string(j, "identity", identity);
+}
+
+/* Its resource and its identity stand in these columns. The object is not closed. */
 static void put_holder(const struct request *r, struct json *j, const struct link_rows *rows,
-                       int row, struct str resource)
+                       int row, int resource_column, int identity_column)
 {
     const struct conn *c = r->conn;
+    struct str resource = link_text(rows, row, resource_column);
     json_begin_object(j);
     json_put_string(j, "resource", resource);
     json_put_string(j, "owner", link_text(rows, row, H_OWNER));
+    put_identity(j, link_text(rows, row, identity_column));
     json_put_string(j, "mode", link_text(rows, row, H_MODE));
     json_put_string(j, "scope", link_text(rows, row, H_SCOPE));
     json_put_int(j, "ttl_ms", link_int(rows, row, H_TTL));
@@ -93,6 +105,8 @@ static void put_holder(const struct request *r, struct json *j, const struct lin
                   (link_int(rows, row, H_INSTANCE) == service_instance(c->server->o.service) &&
                    link_int(rows, row, H_CONN) == (int64_t)c->id) ||
                       conn_has_session(c, link_int(rows, row, H_SESSION)));
+    if (conn_may(c, RIGHT_FORCE, resource, false))
+        json_put_int(j, "token", link_int(rows, row, H_TOKEN));
 }
 
 static void put_slots(struct json *j, const struct link_rows *rows, int row)
@@ -103,10 +117,33 @@ static void put_slots(struct json *j, const struct link_rows *rows, int row)
     json_put_int(j, "weight", link_int(rows, row, H_WEIGHT));
 }
 
+/*
+ * The rows of pglockd.holders() that the client may read: a tree that it may not read may be in the
+ * way, too. Says in r->hidden that some were left out, which then are not counted either. The first
+ * that it may read; -1: none.
+ */
+static int put_holders(struct request *r, const struct link_rows *rows)
+{
+    struct json j = json_to(&r->rows);
+    int first = -1, shown = 0, n = link_rows_count(rows);
+    for (int i = 0; i < n; i++) {
+        if (!conn_may(r->conn, RIGHT_READ, link_text(rows, i, H_RESOURCE), false))
+            continue;
+        first = shown++ == 0 ? i : first;
+        put_holder(r, &j, rows, i, H_RESOURCE, H_IDENTITY);
+        put_slots(&j, rows, i);
+        json_end_object(&j);
+    }
+    r->hidden |= shown < n;
+    r->total = shown < n ? shown : link_int(rows, 0, H_LAST);
+    return first;
+}
+
 static void put_waiter(struct json *j, const struct link_rows *rows, int row)
 {
     json_begin_object(j);
     json_put_string(j, "owner", link_text(rows, row, W_OWNER));
+    put_identity(j, link_text(rows, row, W_IDENTITY));
     json_put_string(j, "mode", link_text(rows, row, W_MODE));
     json_put_string(j, "scope", link_text(rows, row, W_SCOPE));
     json_put_int(j, "waiting_ms", link_int(rows, row, W_WAITING));
@@ -124,6 +161,12 @@ static void put_rows(struct json *j, const char *key, const struct buf *rows)
     json_end_array(j);
 }
 
+static void keep_resource(struct request *r, struct str resource)
+{
+    buf_put(&r->text, resource.p, resource.n);
+    r->resource = buf_str(&r->text);
+}
+
 /* --- BUSY and TIMEOUT: who holds it --- */
 
 static void on_refusal_rows(struct ask *a, int question, const struct link_rows *rows)
@@ -135,23 +178,18 @@ static void on_refusal_rows(struct ask *a, int question, const struct link_rows 
         r->waiting = link_int(rows, 0, W_TOTAL);
         return;
     }
-    struct json j = json_to(&r->rows);
-    struct str owner = link_text(rows, 0, H_OWNER), note = link_text(rows, 0, H_NOTE);
+    int first = put_holders(r, rows);
+    if (first < 0)
+        return;
+    struct str owner = link_text(rows, first, H_OWNER), note = link_text(rows, first, H_NOTE);
+    struct str resource = link_text(rows, first, H_RESOURCE);
     buf_put(&r->text2, owner.p, owner.n);
     buf_put(&r->text2, note.p, note.n);
     r->first_owner = (struct str){r->text2.data, owner.n};
     r->first_note = (struct str){r->text2.data + owner.n, note.n};
-    r->first_held_ms = link_int(rows, 0, H_HELD);
-    r->total = link_int(rows, 0, H_LAST);
-    r->resource = link_text(rows, 0, H_RESOURCE);
-    for (int i = 0; i < link_rows_count(rows); i++) {
-        put_holder(r, &j, rows, i, link_text(rows, i, H_RESOURCE));
-        put_slots(&j, rows, i);
-        json_end_object(&j);
-    }
+    r->first_held_ms = link_int(rows, first, H_HELD);
     buf_clear(&r->text); /* what is in the way may be another resource than what was asked for */
-    buf_put(&r->text, r->resource.p, r->resource.n);
-    r->resource = buf_str(&r->text);
+    keep_resource(r, resource);
 }
 
 static void put_refusal_message(struct request *r, struct buf *out)
@@ -163,41 +201,52 @@ static void put_refusal_message(struct request *r, struct buf *out)
     } else if (str_is(str_of(r->code), "guarded")) {
         buf_puts(out, " cannot be decided: a transaction on the database keeps its guard");
     } else if (r->total == 0) {
-        buf_puts(out, " was held by others a moment ago");
+        buf_puts(out, r->hidden ? " is held by others" : " was held by others a moment ago");
     } else {
         buf_puts(out, " is held by ");
         if (r->first_owner.n > 0)
             buf_put(out, r->first_owner.p, r->first_owner.n);
         else
             buf_puts(out, "a client without a name");
-        if (r->total > 1)
+        if (r->hidden)
+            buf_puts(out, " and others");
+        else if (r->total > 1)
             buf_printf(out, " and %" PRId64 " more", r->total - 1);
         else if (r->first_note.n > 0)
             buf_printf(out, " (%.*s)", (int)r->first_note.n, r->first_note.p);
         buf_printf(out, " for %" PRId64 " s", r->first_held_ms / 1000);
     }
-    buf_printf(out, ", %" PRId64 " waiting", r->waiting);
+    if (!r->hidden)
+        buf_printf(out, ", %" PRId64 " waiting", r->waiting);
 }
 
-static void on_refusal(struct ask *a, bool ok)
+static void refuse(struct request *r)
 {
-    struct request *r = query_take_ask(a);
     struct buf message = {0};
-    (void)ok; /* the refusal is true without its details, too */
-    if (r == NULL)
-        return;
     put_refusal_message(r, &message);
     struct json j = request_begin(r, r->refusal);
     json_put_string(&j, "code", str_of(r->code));
     json_put_string(&j, "message", buf_str(&message));
     json_put_string(&j, "resource", r->resource);
     put_rows(&j, "holders", &r->rows);
-    json_put_int(&j, "holders_total", r->total);
-    if (r->total > HOLDERS_MAX)
-        json_put_bool(&j, "more", true);
-    json_put_int(&j, "waiting", r->waiting);
+    if (r->hidden) {
+        json_put_bool(&j, "hidden", true);
+    } else {
+        json_put_int(&j, "holders_total", r->total);
+        if (r->total > HOLDERS_MAX)
+            json_put_bool(&j, "more", true);
+        json_put_int(&j, "waiting", r->waiting);
+    }
     buf_free(&message);
     request_end(r, r->refusal, &j);
+}
+
+static void on_refusal(struct ask *a, bool ok)
+{
+    struct request *r = query_take_ask(a);
+    (void)ok; /* the refusal is true without its details, too */
+    if (r)
+        refuse(r);
 }
 
 /* Of all that op asks for; without op, of r->resource. */
@@ -230,17 +279,12 @@ static void ask_holders(struct request *r, const struct op *op, int waiters_max)
     link_param_int4(&a->params[1], waiters_max);
 }
 
-static void keep_resource(struct request *r, struct str resource)
-{
-    buf_put(&r->text, resource.p, resource.n);
-    r->resource = buf_str(&r->text);
-}
-
 void query_refusal(struct request *r, enum status status, const char *code, const struct op *op)
 {
     r->refusal = status;
     r->code = code;
     keep_resource(r, op->resource);
+    r->hidden = !conn_may(r->conn, RIGHT_READ, op->resource, false); /* who waits, at least */
     ask_holders(r, op, 0);
     r->ask.rows = on_refusal_rows;
     r->ask.done = on_refusal;
@@ -249,12 +293,29 @@ void query_refusal(struct request *r, enum status status, const char *code, cons
 
 /* --- DEADLOCK --- */
 
+/* Columns of pglockd.deadlock_cycle(). */
+enum { D_PARTY, D_RESOURCE, D_OWNER };
+
 static void on_cycle_rows(struct ask *a, int question, const struct link_rows *rows)
 {
     struct request *r = request_of(a);
-    struct str cycle = link_text(rows, 0, 0);
+    struct json j = json_to(&r->rows);
     (void)question;
-    buf_put(&r->rows, cycle.p, cycle.n);
+    for (int i = 0; r->conn && i < link_rows_count(rows); i++) {
+        if (!conn_may(r->conn, RIGHT_READ, link_text(rows, i, D_RESOURCE), false)) {
+            r->hidden = true;
+            continue;
+        }
+        json_begin_object(&j);
+        json_put_string(&j, "party", link_text(rows, i, D_PARTY));
+        json_put_string(&j, "resource", link_text(rows, i, D_RESOURCE));
+        json_key(&j, "owner");
+        if (link_is_null(rows, i, D_OWNER))
+            json_null(&j);
+        else
+            json_string(&j, link_text(rows, i, D_OWNER));
+        json_end_object(&j);
+    }
 }
 
 static void on_cycle(struct ask *a, bool ok)
@@ -272,8 +333,9 @@ static void on_cycle(struct ask *a, bool ok)
     json_put_string(&j, "code", STR_LIT("deadlock"));
     json_put_string(&j, "message", buf_str(&message));
     json_put_string(&j, "resource", r->resource);
-    json_key(&j, "cycle");
-    json_raw(&j, r->rows.len > 0 ? buf_str(&r->rows) : STR_LIT("[]"));
+    put_rows(&j, "cycle", &r->rows);
+    if (r->hidden)
+        json_put_bool(&j, "hidden", true);
     buf_free(&message);
     request_end(r, STATUS_DEADLOCK, &j);
 }
@@ -317,6 +379,8 @@ static void on_lost_rows(struct ask *a, int question, const struct link_rows *ro
     struct request *r = request_of(a);
     struct json j = json_to(&r->rows);
     (void)question;
+    if (r->conn == NULL)
+        return;
     struct str reason = link_text(rows, 0, L_REASON), detail = link_text(rows, 0, L_DETAIL);
     buf_puts(&r->text2, reason_sentence(reason));
     if (detail.n > 0) {
@@ -329,7 +393,7 @@ static void on_lost_rows(struct ask *a, int question, const struct link_rows *ro
         json_put_int(&j, "lost_ms", link_int(rows, 0, L_LOST_MS));
     if (detail.n > 0)
         json_put_string(&j, "detail", detail);
-    if (!link_is_null(rows, 0, L_HELD_BY))
+    if (!link_is_null(rows, 0, L_HELD_BY) && conn_may(r->conn, RIGHT_READ, r->resource, false))
         json_put_string(&j, "held_by", link_text(rows, 0, L_HELD_BY));
 }
 
@@ -361,6 +425,7 @@ void query_lost(struct request *r, struct str resource, int64_t token)
     r->ask = (struct ask){.questions = 1, .question = {ASK_LOST}};
     link_param_text(&r->ask.params[0], resource);
     link_param_int8(&r->ask.params[0], token);
+    link_param_text(&r->ask.params[0], conn_identity(r->conn));
     r->ask.rows = on_lost_rows;
     r->ask.done = on_lost;
     query_ask(r);
@@ -376,11 +441,15 @@ void query_lost_again(struct request *r)
 
 /* --- CHECK --- */
 
+enum { CHECK_LOST, CHECK_DENIED, CHECK_HOLDS };
+
 static void on_check_rows(struct ask *a, int question, const struct link_rows *rows)
 {
     struct request *r = request_of(a);
     (void)question;
-    r->total = link_is_null(rows, 0, 0) ? 0 : 1;
+    r->total = link_is_null(rows, 0, 0)    ? CHECK_LOST
+               : link_int(rows, 0, 2) != 0 ? CHECK_HOLDS
+                                           : CHECK_DENIED;
     r->limit = link_int(rows, 0, 1);
 }
 
@@ -391,7 +460,9 @@ static void on_checked(struct ask *a, bool ok)
         return;
     if (!ok) {
         unavailable(r);
-    } else if (r->total == 0) {
+    } else if (r->total == CHECK_DENIED) {
+        lock_refuse(r, OUTCOME_DENIED);
+    } else if (r->total == CHECK_LOST) {
         query_lost_again(r);
     } else {
         struct json j = request_begin(r, STATUS_OK);
@@ -405,6 +476,7 @@ static void check_start(struct request *r)
     r->ask = (struct ask){.questions = 1, .question = {ASK_CHECK}};
     link_param_text_array1(&r->ask.params[0], r->resource);
     link_param_int8_array1(&r->ask.params[0], r->token);
+    link_param_text_array1(&r->ask.params[0], conn_identity(r->conn));
     r->ask.rows = on_check_rows;
     r->ask.done = on_checked;
     query_ask(r);
@@ -429,7 +501,7 @@ static void on_locked_checked(struct ask *a, bool ok)
     if (!ok) {
         request_fail(r, STATUS_ERR, "outcome_unknown",
                      "it may have been done or not; repeat it, a LOCK with the same id");
-    } else if (r->total == 0) {
+    } else if (r->total != CHECK_HOLDS) {
         if (r->session != 0)
             session_lost(r, r->session, (struct str){0}, -1);
         else
@@ -460,30 +532,24 @@ static void info_next(struct request *r);
 static void on_info_rows(struct ask *a, int question, const struct link_rows *rows)
 {
     struct request *r = request_of(a);
-    struct json j = json_to(question == 0 ? &r->rows : &r->more_rows);
-    if (r->conn == NULL)
+    struct json j = json_to(&r->more_rows);
+    if (r->conn == NULL || link_rows_count(rows) == 0)
         return;
-    if (link_rows_count(rows) > 0) {
-        if (question == 0)
-            r->total = link_int(rows, 0, H_LAST);
-        else
-            r->waiting = link_int(rows, 0, W_TOTAL);
+    if (question == 0) {
+        put_holders(r, rows);
+        return;
     }
-    for (int i = 0; i < link_rows_count(rows); i++) {
-        if (question == 0) {
-            put_holder(r, &j, rows, i, link_text(rows, i, H_RESOURCE));
-            put_slots(&j, rows, i);
-            json_end_object(&j);
-        } else {
-            put_waiter(&j, rows, i);
-        }
-    }
+    r->waiting = link_int(rows, 0, W_TOTAL);
+    for (int i = 0; i < link_rows_count(rows); i++)
+        put_waiter(&j, rows, i);
 }
 
 static void put_info(struct request *r, struct json *j)
 {
     put_rows(j, "holders", &r->rows);
     json_put_int(j, "holders_total", r->total);
+    if (r->hidden)
+        json_put_bool(j, "hidden", true);
     put_rows(j, "queue", &r->more_rows);
     json_put_int(j, "waiting", r->waiting);
 }
@@ -510,6 +576,7 @@ static void on_info(struct ask *a, bool ok)
         buf_clear(&r->rows);
         buf_clear(&r->more_rows);
         r->total = r->waiting = 0;
+        r->hidden = false;
         info_next(r);
         return;
     }
@@ -556,7 +623,7 @@ static void on_list_rows(struct ask *a, int question, const struct link_rows *ro
     if (r->conn == NULL)
         return;
     for (int i = 0; i < n && i < r->limit; i++) {
-        put_holder(r, &j, rows, i, link_text(rows, i, H_ITEM));
+        put_holder(r, &j, rows, i, H_ITEM, H_LIST_IDENTITY);
         json_put_string(&j, "granted_at", link_text(rows, i, H_LAST));
         json_end_object(&j);
     }
@@ -589,6 +656,45 @@ static void on_list(struct ask *a, bool ok)
 static void list_start(struct request *r)
 {
     query_ask(r);
+}
+
+/* What is to be listed: two arrays, of where ranges of resources begin and end. */
+struct list_ranges {
+    struct buf low, high; /* as arrays */
+    struct array_writer lows, highs;
+};
+
+static void put_range(void *arg, struct str low, struct str high)
+{
+    struct list_ranges *ranges = arg;
+    array_put_text(&ranges->lows, low);
+    if (high.p)
+        array_put_text(&ranges->highs, high);
+    else
+        array_put_null(&ranges->highs);
+}
+
+static void put_array(struct link_params *p, struct array_writer *w, struct buf *bytes)
+{
+    array_end(w);
+    link_param_open(p);
+    buf_put(&p->bytes, bytes->data, bytes->len);
+    link_param_close(p);
+    buf_free(bytes);
+}
+
+/* Of what lies at and beneath prefix (all, where its p is NULL), what the client may read. */
+static void put_ranges(const struct conn *c, struct str prefix, struct link_params *p)
+{
+    struct list_ranges ranges = {0};
+    array_begin(&ranges.lows, &ranges.low, PG_TEXT);
+    array_begin(&ranges.highs, &ranges.high, PG_TEXT);
+    if (c->server->identities == NULL)
+        right_all_ranges(prefix, put_range, &ranges);
+    else if (c->identity)
+        right_set_ranges(&c->identity->rights, RIGHT_READ, prefix, put_range, &ranges);
+    put_array(p, &ranges.lows, &ranges.low);
+    put_array(p, &ranges.highs, &ranges.high);
 }
 
 /* A cursor is TOKEN:RESOURCE of the last row of the page before. */
@@ -632,7 +738,7 @@ void verb_list(struct request *r, const struct wire_request *w)
     }
     r->ask = (struct ask){.questions = 1, .question = {ASK_LIST}};
     struct link_params *p = &r->ask.params[0];
-    link_param_text(p, prefix);
+    put_ranges(r->conn, prefix, p);
     link_param_text(p, owner);
     link_param_text(p, after);
     link_param_int8(p, after_token);

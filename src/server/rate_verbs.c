@@ -145,9 +145,13 @@ static bool arg_peek(struct request *r, const struct wire_request *w, bool *peek
 
 void verb_rate(struct request *r, const struct wire_request *w)
 {
-    struct rate_ask ask = {.use = RATE_USE_RATE, .key = w->args[0], .received_us = r->received_us};
+    struct rate_ask ask = {.use = RATE_USE_RATE,
+                           .key = w->args[0],
+                           .identity = conn_identity(r->conn),
+                           .received_us = r->received_us};
     struct rate_answer a;
-    if (!arg_key(r, ask.key) || !arg_number(r, w, "cost", 1, RATE_PERMITS_MAX, 1, &ask.cost) ||
+    if (!arg_key(r, ask.key) || !request_may(r, ask.key, false) ||
+        !arg_number(r, w, "cost", 1, RATE_PERMITS_MAX, 1, &ask.cost) ||
         !arg_text(r, w, "policy", 1, POLICY_BYTES_MAX, &ask.policy) || !arg_limit(r, w, &ask) ||
         !arg_peek(r, w, &ask.peek) || !arg_text(r, w, "id", 1, ID_BYTES_MAX, &ask.id))
         return;

@@ -26,6 +26,7 @@ void server_register_metrics(void)
     metrics_label_names(LABEL_REFUSAL, refusals, 2);
     verbs_register_metrics();
     events_register_metrics();
+    auth_register_metrics();
 }
 
 struct request *request_new(struct conn *c, struct str tag)

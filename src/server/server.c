@@ -64,6 +64,7 @@ struct server *server_create(const struct server_options *options, const char *e
     ev_idle_init(&s->end_of_turn, on_end_of_turn);
     s->end_of_turn.data = s;
     ev_set_priority(&s->end_of_turn, EV_MINPRI); /* after the lanes have sent their batches */
+    auth_start(s);
     if (!listeners_open(s, extra_unix, err)) {
         server_destroy(s);
         return NULL;
@@ -83,6 +84,11 @@ void server_drain(struct server *s)
     list_for_each(at, &s->conns) conn_drain(container_of(at, struct conn, at));
 }
 
+void server_reload(struct server *s)
+{
+    auth_reload(s);
+}
+
 size_t server_connections(const struct server *s)
 {
     return s->connections;
@@ -99,6 +105,7 @@ void server_destroy(struct server *s)
         conn_free(list_first(&s->closed, struct conn, at));
     ev_clear_pending(s->o.loop, &s->end_of_turn);
     ev_timer_stop(s->o.loop, &s->next_turn);
+    auth_stop(s);
     free(s->scratch);
     free(s);
 }

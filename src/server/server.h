@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "config/settings.h"
+#include "server/http.h"
 
 struct server;
 struct service;
@@ -33,6 +34,11 @@ struct server *server_create(const struct server_options *options, const char *e
 const char *server_address(const struct server *s);
 /* No new connections, no new requests; what was asked is answered, then each gets its BYE. */
 void server_drain(struct server *s);
+/* Takes over reloaded settings; at once, since it keeps pointers into some of them. */
+void server_reload(struct server *s);
+/* What authorize() of http.h asks. */
+enum http_access server_authorize_http(struct server *s, struct str header, const char *address,
+                                       struct identity **who);
 /* How many connections are open. */
 size_t server_connections(const struct server *s);
 /* Closes everything at once. */

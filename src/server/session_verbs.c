@@ -89,10 +89,11 @@ void session_lost(struct request *r, int64_t session, struct str reason, int64_t
     request_end(r, STATUS_LOST, &j);
 }
 
+/* The secret is another one, or the session somebody else's: which, nobody is told. */
 static void deny(struct request *r)
 {
-    request_fail(r, STATUS_DENIED, "denied", "that is not the secret of session %" PRId64,
-                 r->session);
+    request_fail(r, STATUS_DENIED, "denied", "that is not the secret of session %" PRId64 "%s",
+                 r->session, r->conn->identity ? ", or the session is another identity's" : "");
 }
 
 static void unknown(struct request *r)
@@ -210,7 +211,7 @@ static void verb_open(struct request *r, const struct wire_request *w)
     service_saw(r->conn->server->o.service, 0, r->limit, 0);
     link_param_int8(p, r->limit);
     link_param_text(p, owner.p ? owner : buf_str(&r->conn->name));
-    link_param_text(p, (struct str){"", 0});
+    link_param_text(p, conn_identity(r->conn));
     link_param_text(p, note);
     link_param_text(p, id);
     link_param_text(p, buf_str(&r->text));
@@ -396,6 +397,7 @@ void session_check(struct request *r, int64_t session, void (*allowed)(struct re
         .questions = 1, .question = {ASK_SESSION_ALLOW}, .rows = on_allow_rows, .done = on_allowed};
     link_param_int8(&r->ask.params[0], session);
     link_param_text(&r->ask.params[0], buf_str(&r->text));
+    link_param_text(&r->ask.params[0], conn_identity(r->conn));
     ask(r, service_reader(r->conn->server->o.service));
 }
 
@@ -449,6 +451,7 @@ static void act(struct request *r, const struct wire_request *w, const struct ac
                           .done = act->done};
     link_param_int8(&r->ask.params[0], r->session);
     link_param_text(&r->ask.params[0], secret);
+    link_param_text(&r->ask.params[0], conn_identity(r->conn));
     if (resumes) {
         link_param_int8(&r->ask.params[1], r->session);
         link_param_int4(&r->ask.params[1], LOCKS_SHOWN_MAX);

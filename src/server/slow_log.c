@@ -24,14 +24,13 @@ void slow_log_look(struct request *r, struct str resource)
         buf_put(&r->slow, resource.p, resource.n);
 }
 
-/* False: enough was logged in this second. */
-static bool may_log(struct slow_log *log)
+bool slow_log_may(struct slow_log *log, const char *left_out_event)
 {
     int64_t second = clock_mono_us() / 1000000;
 
     if (second != log->second) {
         if (log->left_out > 0)
-            log_warn("slow_requests_left_out", "count=%u", log->left_out);
+            log_warn(left_out_event, "count=%u", log->left_out);
         *log = (struct slow_log){.second = second};
     }
     if (log->logged < LINES_A_SECOND) {
@@ -44,11 +43,12 @@ static bool may_log(struct slow_log *log)
 
 void slow_log_end(struct request *r, const char *status, int64_t took_us)
 {
-    if (!is_slow(r, took_us) || !may_log(&r->conn->server->slow_log))
+    if (!is_slow(r, took_us) || !slow_log_may(&r->conn->server->slow_log, "slow_requests_left_out"))
         return;
     log_warn("slow_request",
-             "conn=%" PRIu64 " client=%s verb=%s status=%s took_ms=%" PRId64 " queued_ms=%" PRId64
-             " resource=%s",
-             r->conn->id, log_quote(buf_str(&r->conn->name)), verb_name(r->verb), status,
-             took_us / 1000, r->queued_us / 1000, log_quote(buf_str(&r->slow)));
+             "conn=%" PRIu64 " identity=%s client=%s verb=%s status=%s took_ms=%" PRId64
+             " queued_ms=%" PRId64 " resource=%s",
+             r->conn->id, log_quote(conn_identity(r->conn)), log_quote(buf_str(&r->conn->name)),
+             verb_name(r->verb), status, took_us / 1000, r->queued_us / 1000,
+             log_quote(buf_str(&r->slow)));
 }

@@ -20,6 +20,7 @@ struct verb {
     const char *many; /* those that may come more than once */
     const char *usage;
     const char *help;
+    int needs; /* where auth is on: an enum right, or one of enum less_than_right */
 };
 
 static void verb_hello(struct request *r, const struct wire_request *w);
@@ -31,15 +32,18 @@ enum { VERB_BAD_LINE, VERB_UNKNOWN };
 
 static const struct verb verbs[] = {
     /* What is counted for lines that name no verb; never found by name. */
-    [VERB_BAD_LINE] = {"(bad line)", NULL, 0, 0, "", "", NULL, NULL},
-    [VERB_UNKNOWN] = {"(unknown)", NULL, 0, 0, "", "", NULL, NULL},
-    {"HELLO", verb_hello, 0, 0, "name protocol events", "",
-     "HELLO [name=NAME] [protocol=1] [events=on|off]",
-     "Names this connection and tells what the server is."},
-    {"PING", verb_ping, 0, 0, "", "", "PING", "Answers OK."},
-    {"HELP", verb_help, 0, 1, "", "", "HELP [VERB]", "Lists the verbs, or explains one."},
-    {"STATS", verb_stats, 0, 0, "", "", "STATS", "Counts of this daemon since it started."},
-    {"QUIT", verb_quit, 0, 0, "", "", "QUIT", "Answers what was asked, then closes."},
+    [VERB_BAD_LINE] = {"(bad line)", NULL, 0, 0, "", "", NULL, NULL, NEEDS_NOTHING},
+    [VERB_UNKNOWN] = {"(unknown)", NULL, 0, 0, "", "", NULL, NULL, NEEDS_NOTHING},
+    {"HELLO", verb_hello, 0, 0, "name protocol events key", "",
+     "HELLO [name=NAME] [key=KEY] [protocol=1] [events=on|off]",
+     "Names this connection, shows who it is, and tells what the server is.", NEEDS_NOTHING},
+    {"PING", verb_ping, 0, 0, "", "", "PING", "Answers OK.", NEEDS_NOTHING},
+    {"HELP", verb_help, 0, 1, "", "", "HELP [VERB]", "Lists the verbs, or explains one.",
+     NEEDS_NOTHING},
+    {"STATS", verb_stats, 0, 0, "", "", "STATS", "Counts of this daemon since it started.",
+     NEEDS_NAME},
+    {"QUIT", verb_quit, 0, 0, "", "", "QUIT", "Answers what was asked, then closes.",
+     NEEDS_NOTHING},
     {"LOCK", verb_lock, 0, WIRE_ARGS_MAX,
      "mode scope ttl wait id owner note bind grace session secret limit weight token",
      "shared exclusive shared-tree exclusive-tree",
@@ -47,33 +51,36 @@ static const struct verb verbs[] = {
      "[shared=RES | exclusive=RES | shared-tree=RES | exclusive-tree=RES]... [ttl=30s] "
      "[wait=0s|5s|inf] [id=KEY] [session=ID [secret=S]] [owner=NAME] [note=TEXT] [grace=0s] "
      "[bind=lease|connection] | LOCK RESOURCE token=T mode=exclusive|shared",
-     "Takes leases of all that it names, or waits for them; with a token it changes a mode."},
+     "Takes leases of all that it names, or waits for them; with a token it changes a mode.",
+     RIGHT_LOCK},
     {"UNLOCK", verb_unlock, 0, 1, "token id owner", "",
-     "UNLOCK RESOURCE token=T | UNLOCK id=KEY [owner=NAME]", "Ends a lease, or all of a LOCK."},
+     "UNLOCK RESOURCE token=T | UNLOCK id=KEY [owner=NAME]", "Ends a lease, or all of a LOCK.",
+     RIGHT_LOCK},
     {"RENEW", verb_renew, 0, 1, "token ttl id owner", "",
      "RENEW RESOURCE token=T [ttl=30s] | RENEW id=KEY [owner=NAME] [ttl=30s]",
-     "Sets the remaining time of a lease, or of all of a LOCK."},
+     "Sets the remaining time of a lease, or of all of a LOCK.", RIGHT_LOCK},
     {"CHECK", verb_check, 1, 1, "token", "", "CHECK RESOURCE token=T",
-     "Tells whether a token still holds."},
+     "Tells whether a token still holds.", RIGHT_LOCK},
     {"CANCEL", verb_cancel, 0, 0, "tag", "", "CANCEL tag=T",
-     "Ends the waiting of a tagged LOCK of this connection."},
-    {"INFO", verb_info, 1, 64, "", "", "INFO RESOURCE...", "Who holds a resource, who waits."},
+     "Ends the waiting of a tagged LOCK of this connection.", NEEDS_NAME},
+    {"INFO", verb_info, 1, 64, "", "", "INFO RESOURCE...", "Who holds a resource, who waits.",
+     RIGHT_READ},
     {"LIST", verb_list, 0, 0, "prefix owner session limit after", "",
      "LIST [prefix=P] [owner=NAME] [session=ID] [limit=100] [after=CURSOR]",
-     "Lists leases in the order of their resources."},
+     "Lists leases in the order of their resources.", RIGHT_READ},
     {"TRANSFER", verb_transfer, 1, 1, "token to", "",
      "TRANSFER RESOURCE token=T to=OWNER|session=ID",
-     "Gives a lease to somebody else, with a new token."},
+     "Gives a lease to somebody else, with a new token.", RIGHT_LOCK},
     {"SESSION", verb_session, 1, 2, "ttl owner note id secret", "",
      "SESSION OPEN [ttl=30s] [owner=NAME] [note=TEXT] [id=KEY] | "
      "SESSION KEEPALIVE|RESUME|CLOSE ID [secret=S]",
-     "Opens, renews, takes up or ends a session: one TTL for any number of locks."},
+     "Opens, renews, takes up or ends a session: one TTL for any number of locks.", RIGHT_LOCK},
     {"RATE", verb_rate, 1, 1, "cost policy limit per burst peek id", "",
      "RATE KEY [cost=1] [policy=NAME | limit=N per=1m [burst=N]] [peek=true] [id=KEY]",
-     "Asks for permits of a key under a rate limit."},
-    {"WATCH", NULL, 0, 0, "", "", NULL, NULL},
-    {"UNWATCH", NULL, 0, 0, "", "", NULL, NULL},
-    {"FORCE", NULL, 0, 0, "", "", NULL, NULL},
+     "Asks for permits of a key under a rate limit.", RIGHT_RATE},
+    {"WATCH", NULL, 0, 0, "", "", NULL, NULL, RIGHT_WATCH},
+    {"UNWATCH", NULL, 0, 0, "", "", NULL, NULL, RIGHT_WATCH},
+    {"FORCE", NULL, 0, 0, "", "", NULL, NULL, RIGHT_FORCE},
 };
 
 enum { VERB_COUNT = sizeof(verbs) / sizeof(verbs[0]) };
@@ -99,6 +106,11 @@ const char *verb_name(const struct verb *v)
 const char *verb_usage(const struct verb *v)
 {
     return v->usage;
+}
+
+int verb_needs(const struct verb *v)
+{
+    return v->needs;
 }
 
 void verbs_register_metrics(void)
@@ -177,7 +189,7 @@ void verbs_dispatch(struct conn *c, const struct wire_request *w)
     if (tag_used)
         request_fail(r, STATUS_ERR, "tag_in_use", "a request with tag %s is not answered yet",
                      r->tag);
-    else if (check_args(r, w))
+    else if (check_args(r, w) && request_may_begin(r))
         r->verb->run(r, w);
 }
 
@@ -190,31 +202,47 @@ void verbs_bad_line(struct conn *c, struct str tag, const char *code, const char
 
 /* --- verbs that need nobody else --- */
 
+static void put_auth(struct json *j, const struct conn *c)
+{
+    bool on = c->server->identities != NULL;
+    json_put_string(j, "auth", on ? STR_LIT("on") : STR_LIT("off"));
+    if (!on)
+        return;
+    json_key(j, "identity");
+    if (c->identity)
+        json_string(j, c->identity->name);
+    else
+        json_null(j);
+}
+
 static void verb_hello(struct request *r, const struct wire_request *w)
 {
     struct conn *c = r->conn;
     const struct server *s = c->server;
-    struct str name;
+    struct str name, key;
     int64_t protocol;
     bool off;
     char instance[16];
     if (!arg_number(r, w, "protocol", 1, 1, 1, &protocol) ||
         !arg_text(r, w, "name", 1, NAME_MAX_BYTES, &name) ||
+        !arg_text(r, w, "key", 1, KEY_MAX_BYTES, &key) ||
         !arg_choice(r, w, "events", "off", "on", &off))
         return;
-    if (wire_value(w, "events"))
-        conn_listen(c, !off);
     if (name.p) {
         buf_clear(&c->name);
         buf_put(&c->name, name.p, name.n);
     }
+    if ((key.p && !auth_by_key(r, key)) || (!off && !request_is_named(r)))
+        return;
+    if (wire_value(w, "events"))
+        conn_listen(c, !off);
     snprintf(instance, sizeof(instance), "%d", (int)service_instance(s->o.service));
     struct json j = request_begin(r, STATUS_OK);
     json_put_string(&j, "server", STR_LIT("pglockd"));
     json_put_string(&j, "version", str_of(s->o.version));
     json_put_int(&j, "protocol", 1);
     json_put_string(&j, "instance", str_of(instance));
-    json_put_string(&j, "auth", STR_LIT("off"));
+    put_auth(&j, c);
     json_put_int(&j, "ttl_max_ms", s->o.settings->ttl_max_ms);
     json_put_int(&j, "line_max", (int64_t)s->o.settings->line_max);
     request_end(r, STATUS_OK, &j);

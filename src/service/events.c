@@ -192,13 +192,14 @@ bool listener_hold(struct listener *l, struct str resource, int64_t token, int64
     return true;
 }
 
-void listener_drop(struct listener *l, struct str resource, int64_t token)
+bool listener_drop(struct listener *l, struct str resource, int64_t token)
 {
     struct event_lease *lease = find(l, resource, token);
     if (lease == NULL)
-        return;
+        return false;
     forget(lease);
     lease_free(lease);
+    return true;
 }
 
 /* --- what is told --- */

@@ -57,7 +57,7 @@ enum { LISTENER_LEASES_MAX = 10000 };
  * told of this one.
  */
 bool listener_hold(struct listener *l, struct str resource, int64_t token, int64_t ttl_ms);
-/* It knows that the lease has ended, or is ending it. */
-void listener_drop(struct listener *l, struct str resource, int64_t token);
+/* It knows that the lease has ended, or is ending it. False: it held no such lease. */
+bool listener_drop(struct listener *l, struct str resource, int64_t token);
 
 #endif

@@ -7,6 +7,10 @@ libservice_a_SOURCES = \
 	src/service/counts.h \
 	src/service/events.c \
 	src/service/events.h \
+	src/service/identities.c \
+	src/service/identities.h \
+	src/service/identity_store.c \
+	src/service/identity_store.h \
 	src/service/instance.c \
 	src/service/janitor.c \
 	src/service/locks.c \

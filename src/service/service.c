@@ -172,7 +172,8 @@ static bool lanes_up(const struct service *s)
 
 void service_check_ready(struct service *s)
 {
-    if (s->was_ready || !lanes_up(s) || !rates_are_loaded(s->rates))
+    if (s->was_ready || !lanes_up(s) || !rates_are_loaded(s->rates) ||
+        (s->identities && !identities_are_loaded(s->identities)))
         return;
     s->was_ready = true;
     s->o.ready(s->o.arg);
@@ -274,6 +275,8 @@ struct service *service_create(const struct service_options *options)
     register_lanes(s->o.settings->lanes);
     metrics_on_refresh(refresh_metrics, s);
     s->meter = meter_create(s);
+    if (options->settings->auth)
+        s->identities = identities_create(s);
     return s;
 }
 
@@ -287,6 +290,7 @@ void service_destroy(struct service *s)
     reader_destroy(s->reader); /* first: who asked is told */
     reader_destroy(s->writer);
     events_destroy(s->events);
+    identities_destroy(s->identities);
     rates_destroy(s->rates);
     janitor_destroy(s->janitor);
     presence_destroy(s->presence);
@@ -368,6 +372,11 @@ void service_promote(struct service *s, struct str resource)
 struct rates *service_rates(struct service *s)
 {
     return s->rates;
+}
+
+struct identities *service_identities(struct service *s)
+{
+    return s->identities;
 }
 
 int64_t service_waiters(const struct service *s)

@@ -7,6 +7,7 @@
 #include "pg/lane.h"
 #include "pg/reader.h"
 #include "service/call.h"
+#include "service/identities.h"
 #include "service/service.h"
 
 enum {
@@ -49,6 +50,7 @@ struct service {
     struct meter *meter;
     void (*retired)(void *arg); /* of service_retire() */
     void *retired_arg;
+    struct identities *identities; /* NULL where auth is off */
     struct slab calls;
     struct list paused;  /* calls to be submitted again at the next look */
     struct list waiters; /* calls that wait */
@@ -127,5 +129,10 @@ void rates_destroy(struct rates *r);
 bool rates_are_loaded(const struct rates *r); /* the policies have been read */
 bool rates_are_idle(const struct rates *r);
 void rates_register_metrics(void);
+
+/* identities.c */
+struct identities *identities_create(struct service *s);
+void identities_destroy(struct identities *i);
+bool identities_are_loaded(const struct identities *i);
 
 #endif

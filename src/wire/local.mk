@@ -12,5 +12,7 @@ libwire_a_SOURCES = \
 	src/wire/prefix.h \
 	src/wire/resource.c \
 	src/wire/resource.h \
+	src/wire/right.c \
+	src/wire/right.h \
 	src/wire/utf8.c \
 	src/wire/utf8.h

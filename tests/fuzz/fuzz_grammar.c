@@ -2,6 +2,7 @@
 #include "wire/address.h"
 #include "wire/duration.h"
 #include "wire/resource.h"
+#include "wire/right.h"
 #include "wire/utf8.h"
 
 static void check_resource(struct str s)
@@ -40,6 +41,32 @@ static void check_address(struct str s)
     }
 }
 
+static void check_range(void *arg, struct str low, struct str high)
+{
+    (void)arg;
+    size_t n = low.n < high.n ? low.n : high.n;
+    int order = n ? memcmp(low.p, high.p, n) : 0;
+    FUZZ_PROMISE(high.p == NULL || order < 0 || (order == 0 && low.n < high.n));
+}
+
+static void check_right(struct str s)
+{
+    enum right right;
+    struct str pattern;
+    if (right_parse(s, &right, &pattern) != NULL)
+        return;
+    struct right_set set = {0};
+    right_set_add(&set, right, pattern);
+    bool is_name = pattern.p[pattern.n - 1] != '*';
+    FUZZ_PROMISE(pattern.p > s.p && pattern.p + pattern.n == s.p + s.n);
+    FUZZ_PROMISE(right_set_has(&set, right));
+    FUZZ_PROMISE(right_set_covers(&set, right, pattern, false)); /* a star is a character, too */
+    FUZZ_PROMISE(!is_name || !right_set_covers(&set, right, pattern, true));
+    right_set_ranges(&set, right, (struct str){0}, check_range, NULL);
+    right_set_ranges(&set, right, STR_LIT("a/b"), check_range, NULL);
+    right_set_free(&set);
+}
+
 int fuzz_grammar(const uint8_t *data, size_t size)
 {
     char *copy = fuzz_copy(data, size);
@@ -49,6 +76,7 @@ int fuzz_grammar(const uint8_t *data, size_t size)
     check_duration(s, 0);
     check_duration(s, 1);
     check_address(s);
+    check_right(s);
     free(copy);
     return 0;
 }

@@ -284,7 +284,8 @@ def test_the_name_of_hello_is_the_owner_unless_a_lock_says_otherwise(client, res
 
 
 @pytest.mark.parametrize("keys,code", [
-    ("protocol=2", "bad_request"), ("protocol=x", "bad_request"), ("key=secret", "unknown_key"),
+    ("protocol=2", "bad_request"), ("protocol=x", "bad_request"), ('key=""', "bad_request"),
+    ("key=" + "k" * 257, "bad_request"),
     ("events=maybe", "bad_request"), ("nonsense=1", "unknown_key"), ('name=""', "bad_request"),
     ("name=" + "n" * 257, "bad_request"), ("name=a name=b", "bad_request"),
 ])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import in_force
 from lines import Lines, eventually, wait_for_queue
 
 DIRECTORY = Path(os.environ.get("SRCDIR", Path(__file__).parents[2])) / "docs/transcripts"
@@ -111,6 +112,15 @@ class Replay:
                      match[1], *shlex.split(match[2])[1::2])
             self.stack.callback(self.sql, "delete from pglockd.rate_policy where name = %s", match[1])
             self.stack.callback(self.sql, "delete from pglockd.rate_counter")
+        elif match := re.fullmatch(r"an administrator makes a key of (\S+), who may (.*)", what):
+            self.values["key"] = f"pglk_{os.urandom(16).hex()}"
+            self.sql("delete from pglockd.identity where name = %s", match[1])
+            self.sql("select pglockd.key_create(%s, sha256(convert_to(%s, 'UTF8')), %s)", match[1],
+                     self.values["key"], match[2].split())
+            in_force(self.daemon, self.admin.cursor())
+            self.stack.callback(self.sql, "delete from pglockd.identity where name = %s", match[1])
+        elif match := re.fullmatch(r"an administrator revokes (\S+)", what):
+            self.sql("select pglockd.identity_revoke(%s)", match[1])
         elif what == "PostgreSQL stops answering":
             # From here on a daemon is asked that has less patience than those of the tests.
             self.daemon = self.start("--request-timeout", "1s")
@@ -177,6 +187,7 @@ def spoken():
 
 @pytest.mark.parametrize("what", [
     "HELLO", "PING", "QUIT", "HELP", "STATS", "LOCK", "UNLOCK", "RENEW", "CHECK", "CANCEL", "INFO", "LIST",
+    "auth_required", "key_refused", "no_right", "denied", "revoked",
     "OK", "busy", "guarded", "quiet", "timeout", "lost", "cancelled", "bad_request", "unknown_verb",
     "unknown_key", "not_supported", "bad_resource", "bad_duration", "ttl_out_of_range", "tag_in_use",
     "id_mismatch", "too_many_waiters", "unavailable", "outcome_unknown", "quit", "end_of_input", "shutting_down",

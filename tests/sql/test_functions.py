@@ -401,8 +401,8 @@ def test_list_leases(me, resource):
         me.lock(resource + end)
 
     def listed(prefix):
-        return [r for r, in rows(me.cursor, "select resource from pglockd.list_leases(%s, null, null, "
-                                 "null, 100)", prefix)]
+        return [r for r, in rows(me.cursor, "select resource from pglockd.list_leases(%s, %s, null, null, "
+                                 "null, 100)", [prefix + "/", prefix], [prefix + "0", prefix + "\x01"])]
     assert listed(resource) == [resource, resource + "/a", resource + "/a/b"]
     assert listed(resource + "/a") == [resource + "/a", resource + "/a/b"]
 

@@ -13,15 +13,18 @@ from schema import one, rows
 ROLES = ["pglockd_service", "pglockd_client", "pglockd_reader", "pglockd_admin"]
 
 # What each role may call beside what the service alone may: everything but force.
-CLIENT = {"lock", "unlock", "renew", "rate"}
-READER = {"lease_reading", "ttl_left_ms",  # which the views call
-          "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
-          "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
-ADMIN = READER | {"force", "tick", "rate_reset", "after_restore"}
-NOT_SERVICE = {"force", "force_lease", "after_restore", "record_server"}
+VIEWS_CALL = {"may", "shows_tokens"}
+CLIENT = VIEWS_CALL | {"lock", "unlock", "renew", "rate"}
+READER = VIEWS_CALL | {"lease_reading", "ttl_left_ms",  # which the views call
+                       "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
+                       "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
+KEYS = {"key_create", "key_rotate", "key_revoke", "identity_revoke", "identity_allow", "identity_deny"}
+ADMIN = READER | KEYS | {"force", "tick", "rate_reset", "after_restore"}
+NOT_SERVICE = KEYS | {"force", "force_lease", "key_add", "identity_add_rights", "require_identity",
+                      "after_restore", "record_server"}
 
 VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions", "metrics",
-         "metric_history", "metric_rates", "metric_quantiles"}
+         "metric_history", "metric_rates", "metric_quantiles", "identities", "keys"}
 TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
@@ -30,6 +33,7 @@ TABLES = {  # of the service; nobody else touches tables, but for what migrate k
     "deadlock": "siud",
     "metric_sample": "si", "metric_series": "si", "metric_layout": "siu",
     "server": "s", "longest_ttl": "siud",
+    "identity": "s", "identity_right": "s", "identity_epoch": "s", "api_key": "s",
 }
 # What those who look may read beside the views.
 LOOK = {"migration", "function_set", "rate_policy", "metric_sample", "metric_series", "metric_layout",
@@ -147,7 +151,33 @@ def test_a_client_locks_renews_and_unlocks(as_role, resource):
     assert one(cursor, "select status from pglockd.unlock(%s, %s)", resource, token) == "LOST"
 
 
+def test_the_service_notes_that_a_key_was_used_and_changes_nothing_else(still, as_role):
+    columns = [c for c, in rows(still().cursor(), "select attname from pg_attribute where attnum > 0 and "
+                                "attrelid = 'pglockd.api_key'::regclass")]
+    for column in columns:
+        assert one(still().cursor(), "select has_column_privilege('pglockd_service', 'pglockd.api_key', %s, "
+                   "'update')", column) == (column == "last_used_at"), column
+    as_role("pglockd_service").execute("select pglockd.keys_used('{none}')")
+    for query in "select pglockd.key_create('a', null)", "insert into pglockd.identity (name) values ('a')":
+        with pytest.raises(errors.InsufficientPrivilege):
+            as_role("pglockd_service").execute(query)
+
+
+def test_an_admin_manages_keys_by_functions_alone(as_role, still):
+    cursor = as_role("pglockd_admin")
+    assert one(cursor, "select pglockd.key_create('roles/a', sha256('x'), '{lock:*}')")
+    assert rows(cursor, "select name, created_by, state from pglockd.keys where name = 'roles/a'") == [
+        ("roles/a", "test_pglockd_admin", "valid")]
+    for query in ("select from pglockd.api_key", "select from pglockd.identity", "delete from pglockd.identity",
+                  "update pglockd.identity_right set verb = 'admin'"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            cursor.execute(query)
+    still().cursor().execute("delete from pglockd.identity where name = 'roles/a'")
+
+
 @pytest.mark.parametrize("query", [
+    "select from pglockd.keys", "select from pglockd.identities", "select pglockd.key_create('a', null)",
+    "select pglockd.identity_allow('a', '{lock:*}')", "select pglockd.identity_list()",
     "select from pglockd.lease", "delete from pglockd.lease", "select from pglockd.locks",
     "select pglockd.force('a')", "select pglockd.tick()", "select nextval('pglockd.token_seq')",
     "select pglockd.release_batch(null, '{a}', '{1}', '{}', '{}', false)", "update pglockd.clock set base_us = 0",

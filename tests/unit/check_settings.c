@@ -300,9 +300,17 @@ START_TEST(bad_files)
         {HEAD "listen = 127.0.0.1:1,\n", ":3: ", "empty"},
         {HEAD "listen = localhost\n", ":3: ", "HOST:PORT"},
         {HEAD "listen = off\n", ":3: ", "HOST:PORT"},
-        {HEAD "listen = 0.0.0.0:7432\n", ":3: ", "only loopback"},
-        {HEAD "listen = 127.0.0.1:1\nlisten = db.example.org:7432\n", ":4: ", "only loopback"},
-        {HEAD "http = [::]:7433\n", ":3: ", "only loopback"},
+        {HEAD "listen = 0.0.0.0:7432\n", ":3: listen is \"0.0.0.0:7432\"", "auth is off"},
+        {HEAD "listen = 127.0.0.1:1\nlisten = db.example.org:7432\n",
+         ":4: ", "set auth_off_on_network = yes"},
+        {HEAD "http = [::]:7433\n", ":3: http is ", "set auth = on"},
+        {HEAD "auth = yes\n", ":3: ", "one of off|on"},
+        {HEAD "auth = on\nlisten = 0.0.0.0:1\n", ":4: ", "set plaintext_auth = yes"},
+        {HEAD "plaintext_auth = on\n", ":3: ", "one of no|yes"},
+        {HEAD "peer_names = build\n", ":3: ", "USER:NAME"},
+        {HEAD "peer_names = :ci\n", ":3: ", "USER:NAME"},
+        {HEAD "peer_names = build:\n", ":3: ", "a name is 1 to 128"},
+        {HEAD "peer_names = build:a b\n", ":3: ", "a name is 1 to 128"},
         {HEAD "http = unix:/tmp/x\n", ":3: ", "HTTP is served on HOST:PORT"},
         {HEAD "http =\n", ":3: ", "from 1 to"},
         {HEAD "http_hosts = a:7433\n", ":3: ", "no port"},
@@ -373,7 +381,7 @@ END_TEST
 START_TEST(bad_options)
 {
     static const struct {
-        const char *options[4];
+        const char *options[5];
         const char *a, *b;
     } rows[] = {
         {{"--nope", "1"}, "\"--nope\"", "not an option"},
@@ -385,7 +393,11 @@ START_TEST(bad_options)
         {{"--embedded", "--ttl", "5s"}, "--embedded needs a value", "DIR"},
         {{"--embedded=/d", "--ttl=5"}, "option --ttl: ttl is \"5\"", "needs a unit"},
         {{"--embedded=/d", "--max-input=5"}, "option --max_input", "from 1024"},
-        {{"--embedded=/d", "--listen=10.0.0.1:1"}, "option --listen", "only loopback"},
+        {{"--embedded=/d", "--listen=10.0.0.1:1"}, "option --listen", "auth is off"},
+        {{"--embedded=/d", "--listen=10.0.0.1:1", "--plaintext_auth=yes"}, "listen", "auth is off"},
+        {{"--embedded=/d", "--auth=on", "--auth_off_on_network=yes", "--http=10.0.0.1:1"},
+         "option --http",
+         "unencrypted"},
         {{"--embedded=/d", "--log_level=loud\nlevel=x"}, "loud\\nlevel=x", "control character"},
         {{"--embedded="}, "option --embedded", "length"},
         {{"--ttl=5s"}, "no database is named", "embedded"},
@@ -659,6 +671,48 @@ START_TEST(reload)
 }
 END_TEST
 
+/* Off loopback only for who says so by the name of what is missing. */
+START_TEST(exposure)
+{
+    static const struct {
+        const char *options[5];
+        const char *exposed;
+    } rows[] = {
+        {{"--embedded=/d"}, NULL},
+        {{"--embedded=/d", "--auth=on"}, NULL},
+        {{"--embedded=/d", "--auth=on", "--listen=unix:/x", "--http=off"}, NULL},
+        {{"--embedded=/d", "--auth=on", "--listen=10.0.0.1:1", "--plaintext_auth=yes"},
+         "10.0.0.1:1"},
+        {{"--embedded=/d", "--http=10.0.0.1:1", "--auth_off_on_network=yes"}, "10.0.0.1:1"},
+    };
+    struct run run;
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        load(&run, NULL, rows[i].options);
+        expect_run(&run);
+        ck_assert_pstr_eq(settings_exposed(&run.s), rows[i].exposed);
+        finish(&run);
+    }
+}
+END_TEST
+
+START_TEST(peers)
+{
+    struct run run;
+
+    LOAD(&run, "[pglockd]\nembedded=/d\npeer_names=build:ci, 1000:a.b@c\npeer_names=x:y\n", NULL);
+    expect_run(&run);
+    ck_assert_uint_eq(run.s.peer_names.n, 3);
+    ck_assert_str_eq(run.s.peer_names.items[1], "1000:a.b@c");
+    write_ini("[pglockd]\nembedded=/d\npeer_names=z:y\nauth=on\n");
+    ck_assert(settings_reload(&run.s, &run.err));
+    ck_assert_str_eq(buf_cstr(&run.err), "auth changed: restart pglockd for that");
+    ck_assert_uint_eq(run.s.peer_names.n, 1);
+    ck_assert_int_eq(run.s.auth, SETTINGS_AUTH_OFF);
+    finish(&run);
+}
+END_TEST
+
 START_TEST(reload_needs_restart)
 {
     struct run run;
@@ -776,5 +830,5 @@ END_TEST
 UNIT_MAIN_WITH("settings", set_up, tear_down, defaults, choices, from_file, precedence, which_file,
                bad_files, line_lengths, odd_files, bad_options, bad_environment, one_database,
                password_on_the_command_line, no_password_in_errors, help_and_version, show_config,
-               check_config, read_dsn, read_dsn_elsewhere, reload, reload_needs_restart,
-               reload_of_bad_file, manual_page)
+               check_config, read_dsn, read_dsn_elsewhere, exposure, peers, reload,
+               reload_needs_restart, reload_of_bad_file, manual_page)
