@@ -139,6 +139,7 @@ EXTRA_DIST += \
     tests/integration/test_failover.py \
     tests/integration/test_faults.py \
     tests/integration/test_files.py \
+    tests/integration/test_force.py \
     tests/integration/test_git.py \
     tests/integration/test_isolation.py \
     tests/integration/test_keys.py \

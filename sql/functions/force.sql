@@ -3,9 +3,10 @@
 --             next RENEW, CHECK or UNLOCK: LOST, reason forced, with the reason given here.
 -- Parameters: token    which lease; null: all of the resource
 --             reason   why, kept and shown
--- Returns:    a row for every lease that ended (status OK, its token); one row LOST when there was none.
--- Errors:     57P03 as pglockd.check_server().
--- Tables:     lease (delete), tombstone (insert), waiter (delete)
+-- Returns:    a row for every lease that ended (status OK, its token); one row LOST when there was none,
+--             or FENCED when somebody's transaction keeps one of them: then nothing was done.
+-- Errors:     25001 outside of READ COMMITTED, 42501 without the right, 57P03 as pglockd.check_server().
+-- Tables:     as force_leases
 create or replace function pglockd.force(resource text, token bigint default null, reason text default null)
 returns table (status text, token bigint, ttl_ms bigint, holders jsonb)
 language sql security definer

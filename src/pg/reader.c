@@ -41,6 +41,10 @@ static const struct link_statement statements[ASK_QUESTIONS] = {
     [ASK_TRANSFER] = {"transfer", "select * from pglockd.transfer_lease($1, $2, $3, $4, $5, $6)",
                       false},
     [ASK_DEADLOCK] = {"deadlock", "select * from pglockd.deadlock_cycle($1, $2)", false},
+    [ASK_FORCE] = {"force",
+                   "select o_status, o_owner[1], o_identity[1], o_held_ms[1], o_pending "
+                   "from pglockd.force_leases($1, $2, $3, $4)",
+                   false},
 };
 
 struct reader {

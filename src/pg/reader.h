@@ -35,6 +35,8 @@ enum reader_question {
     ASK_SESSION_CLOSE, /* session, secret, identity -> status, released, reason, lost_ms, pending[]
                         */
     ASK_TRANSFER,      /* resource, token, owner, session, identity, ttl_ms -> status, token */
+    ASK_FORCE,         /* resource, token, reason, by -> status, owner, identity, held_ms, pending[]
+                        */
     ASK_QUESTIONS
 };
 

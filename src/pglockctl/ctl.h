@@ -58,7 +58,7 @@ struct command {
 
 extern const struct command command_lock, command_unlock, command_renew, command_check,
     command_info, command_ls, command_tree, command_path, command_stats, command_bench,
-    command_migrate, command_run, command_rate, command_session, command_key;
+    command_migrate, command_run, command_rate, command_session, command_force, command_key;
 
 /* "pglockctl: …" on standard error; control characters in what is printed are made harmless. */
 void ctl_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -11,6 +11,7 @@ pglockctl_parts = \
     src/pglockctl/database.h \
     src/pglockctl/fields.c \
     src/pglockctl/fields.h \
+    src/pglockctl/force.c \
     src/pglockctl/hist.c \
     src/pglockctl/hist.h \
     src/pglockctl/info.c \

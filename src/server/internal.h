@@ -428,6 +428,9 @@ void session_lost(struct request *r, int64_t session, struct str reason, int64_t
 /* The field "session". */
 void session_put(struct json *j, int64_t session);
 
+/* force_verb.c */
+void verb_force(struct request *r, const struct wire_request *w);
+
 /* args.c: arguments; each answers the request with an error and returns false when it is wrong */
 /* A resource that the client may do to what the verb does; scope=tree counts. */
 bool arg_resource(struct request *r, const struct wire_request *w, size_t i, struct str *out);

@@ -9,6 +9,7 @@ libserver_a_SOURCES = \
 	src/server/bound.c \
 	src/server/connection.c \
 	src/server/events.c \
+	src/server/force_verb.c \
 	src/server/http.c \
 	src/server/http.h \
 	src/server/internal.h \

@@ -80,7 +80,8 @@ static const struct verb verbs[] = {
      "Asks for permits of a key under a rate limit.", RIGHT_RATE},
     {"WATCH", NULL, 0, 0, "", "", NULL, NULL, RIGHT_WATCH},
     {"UNWATCH", NULL, 0, 0, "", "", NULL, NULL, RIGHT_WATCH},
-    {"FORCE", NULL, 0, 0, "", "", NULL, NULL, RIGHT_FORCE},
+    {"FORCE", verb_force, 1, 1, "token reason", "", "FORCE RESOURCE token=T [reason=TEXT]",
+     "Ends a lease against its holder's will.", RIGHT_FORCE},
 };
 
 enum { VERB_COUNT = sizeof(verbs) / sizeof(verbs[0]) };

@@ -302,7 +302,7 @@ def test_ping(client):
 def test_help_lists_the_verbs_that_work(client):
     verbs = {v["verb"]: v for v in client.ask_ok("HELP")["verbs"]}
     assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "QUIT", "LOCK", "UNLOCK", "RENEW", "RATE",
-                          "SESSION", "CHECK", "CANCEL", "INFO", "LIST", "TRANSFER"}
+                          "SESSION", "CHECK", "CANCEL", "INFO", "LIST", "TRANSFER", "FORCE"}
     for verb, entry in verbs.items():
         assert entry["usage"].startswith(verb) and entry["help"]
         assert client.ask_ok(f"HELP {verb.lower()}")["verbs"] == [entry]
@@ -324,7 +324,7 @@ def test_stats(client, resource):
 
 
 @pytest.mark.parametrize("line", [
-    "WATCH a", "UNWATCH a", "FORCE a token=1",
+    "WATCH a", "UNWATCH a",
 ])
 def test_what_later_versions_bring_is_not_supported_yet(client, line):
     reply = client.ask(line)

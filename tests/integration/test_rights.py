@@ -36,6 +36,7 @@ VERBS = [
     ("RENEW", "RENEW {} token=9000000000", "lock"), ("CHECK", "CHECK {} token=9000000000", "lock"),
     ("INFO", "INFO {}", "read"), ("INFO2", "INFO in/y {}", "read"),
     ("RATE", "RATE {} limit=1000 per=1s", "rate"), ("PEEK", "RATE {} limit=1000 per=1s peek=true", "rate"),
+    ("FORCE", "FORCE {} token=9000000000", "force"),
 ]
 
 
@@ -324,6 +325,15 @@ def test_a_guessed_token_tells_nothing(login, resource):
         assert holder.reply()["waiting"] == waiting
     thief.nothing_comes()
     assert holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] > 0
+
+
+def test_why_a_lease_ended_is_told_to_its_holder_alone(login, resource):
+    holder, admin = login("holder", "lock:*"), login("boss", "admin:*")
+    token = holder.lock(resource)
+    admin.ask_ok(f"FORCE {resource} token={token} reason=private")
+    reply = login("thief", f"lock:{resource}").ask(f"CHECK {resource} token={token}")
+    assert (reply.status, reply["reason"]) == ("LOST", "unknown") and "private" not in json.dumps(reply.body)
+    assert holder.ask(f"CHECK {resource} token={token}")["detail"] == "by boss: private"
 
 
 # ---- identities are apart ----
