@@ -141,6 +141,7 @@ EXTRA_DIST += \
     tests/integration/test_files.py \
     tests/integration/test_force.py \
     tests/integration/test_git.py \
+    tests/integration/test_injection.py \
     tests/integration/test_isolation.py \
     tests/integration/test_keys.py \
     tests/integration/test_lease_clock.py \
