@@ -289,6 +289,7 @@ struct identities *identities_create(struct service *s)
     ev_timer_start(s->o.loop, &i->look);
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
+                                   .seen = &s->seen,
                                    .label = "identities",
                                    .session = session_sql,
                                    .statements = statements,
