@@ -18,6 +18,7 @@ import psycopg2
 import pytest
 
 from lines import Lines, eventually
+from schema import Instance
 
 PGLOCKD = os.environ.get("PGLOCKD", "pglockd")
 PGLOCKCTL = os.environ.get("PGLOCKCTL", "pglockctl")
@@ -390,3 +391,19 @@ def still(still_dsn):
     yield open_one
     for connection in opened:
         connection.close()
+
+
+@pytest.fixture
+def daemons(still):
+    """Two daemons' sessions, on the database that no daemon serves."""
+    return Instance(still()), Instance(still())
+
+
+@pytest.fixture
+def begin(still):
+    """A function that opens a session inside a transaction, on that database."""
+    def open_one():
+        connection = still()
+        connection.autocommit = False
+        return connection
+    return open_one

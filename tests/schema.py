@@ -1,6 +1,11 @@
 """Calls pglockd's batch functions as a daemon does, one request a dictionary."""
 
 import itertools
+import threading
+
+import psycopg2
+
+from lines import eventually
 
 _numbers = itertools.count(1)
 
@@ -67,6 +72,27 @@ class Instance:
         self.requests = [r["request"] for r in full]
         return in_order(result, len(full))
 
+    def claim(self, *members, cursor=None, **more):
+        """One request for trees, several resources or slots: resources, with "*" behind those of trees and "~"
+        before shared ones. (status, number); tokens and all else are in last, its number in requests."""
+        r = {"slots": None, "weight": None, "ttl": 30000, "wait": False, "conn": 1, "owner": "", "id": None,
+             "session": None, "grace": None, "bound": False, **more}
+        names = [m.strip("~*") for m in members]
+        self.requests = [next(_numbers)]
+        self.last = call(
+            cursor or self.cursor, "acquire_claims", self.number, [1] * len(names), names,
+            [m[0] != "~" and not r["slots"] for m in members], [m[-1] == "*" for m in members], [r["slots"]],
+            [r["weight"] or r["slots"] and 1], [r["ttl"]], [r["wait"]], [r["conn"]], self.requests, [r["owner"]], [], [],
+            [r["id"]], [r["session"]], [r["grace"]], [r["bound"]])
+        return self.last["o_status"][0], self.last["o_number"][0]
+
+    def change(self, resource, token, exclusive, cursor=None, wait=False, conn=1):
+        """LOCK token=: (status, number)."""
+        self.requests = [next(_numbers)]
+        self.last = call(cursor or self.cursor, "change_batch", self.number, [resource], [token], [exclusive], [None],
+                         [wait], [conn], self.requests, [])
+        return self.last["o_status"][0], self.last["o_number"][0]
+
     def lock(self, resource, cursor=None, **more):
         """Takes a lock that must be granted; returns its token."""
         ((status, number),) = self.acquire({"resource": resource, **more}, cursor=cursor)
@@ -92,9 +118,20 @@ class Instance:
         return in_order(done, len(leases))
 
     def withdraw(self, resource, ticket, request, keep=None, cursor=None):
-        """Takes one waiter out of the queue; returns all that the function does."""
-        return call(cursor or self.cursor, "withdraw_batch", self.number, [1], [resource], [ticket],
+        """Takes one waiter out of the queue, of several resources where a list is given; returns all that the
+        function does."""
+        resources = resource if isinstance(resource, list) else [resource]
+        return call(cursor or self.cursor, "withdraw_batch", self.number, [1] * len(resources), resources, [ticket],
                     [request], [keep])
+
+    def collect(self, cursor=None):
+        """Accepts what others granted: {(request, resource): token}."""
+        done = call(cursor or self.cursor, "collect_grants", self.number, 500)
+        return dict(zip(zip(done["o_request"], done["o_resource"]), done["o_token"]))
+
+    def promote(self, *resources, cursor=None):
+        """Serves who waits; returns all that the function does."""
+        return call(cursor or self.cursor, "hand_over", self.number, list(resources), [], [])
 
     def resync(self, *waits, ttl=30000, cursor=None):
         """Of (resource, ticket, request), exclusive ones; returns all that the function does."""
@@ -117,3 +154,28 @@ def holders(cursor, resource):
 def waiters(cursor, resource):
     return [t for t, in rows(cursor, "select ticket from pglockd.waiter where resource = %s "
                              "order by ticket", resource)]
+
+
+class Background:
+    """work() on a thread, on a session that may have to wait for another one's lock."""
+
+    def __init__(self, connection, watcher, work):
+        self.value = self.error = None
+        self.thread = threading.Thread(target=self.run, args=(work,))
+        self.thread.start()
+        pid, cursor = connection.info.backend_pid, watcher.cursor()
+        eventually(lambda: not self.thread.is_alive()
+                   or one(cursor, "select cardinality(pg_blocking_pids(%s))", pid) > 0)
+
+    def run(self, work):
+        try:
+            self.value = work()
+        except psycopg2.Error as error:  # for who joins
+            self.error = error
+
+    def join(self):
+        self.thread.join(20)
+        assert not self.thread.is_alive(), "it hangs"
+        if self.error:
+            raise self.error
+        return self.value

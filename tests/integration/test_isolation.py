@@ -5,55 +5,12 @@ meet the race once in a million batches, here it is met every time. Each test's 
 race and what the schema does about it.
 """
 
-import threading
-
 import psycopg2
 import pytest
 from psycopg2 import errors
 
-from lines import SECONDS, eventually
-from schema import Instance, call, holders, one, rows, waiters
-
-
-@pytest.fixture
-def daemons(still):
-    """Two daemons' sessions."""
-    return Instance(still()), Instance(still())
-
-
-@pytest.fixture
-def begin(still):
-    """A function that opens a session inside a transaction."""
-    def open_one():
-        connection = still()
-        connection.autocommit = False
-        return connection
-    return open_one
-
-
-class Background:
-    """work() on a thread, on a session that may have to wait for another one's lock."""
-
-    def __init__(self, connection, watcher, work):
-        self.value = self.error = None
-        self.thread = threading.Thread(target=self.run, args=(work,))
-        self.thread.start()
-        pid, cursor = connection.info.backend_pid, watcher.cursor()
-        eventually(lambda: not self.thread.is_alive()
-                   or one(cursor, "select cardinality(pg_blocking_pids(%s))", pid) > 0)
-
-    def run(self, work):
-        try:
-            self.value = work()
-        except psycopg2.Error as error:  # for who joins
-            self.error = error
-
-    def join(self):
-        self.thread.join(SECONDS)
-        assert not self.thread.is_alive(), "it hangs"
-        if self.error:
-            raise self.error
-        return self.value
+from lines import eventually
+from schema import Background, call, holders, one, rows, waiters
 
 
 def test_acquire_against_acquire(daemons, begin, resource):

@@ -4,23 +4,7 @@ daemon; and every line of a long pipeline, in its turn."""
 import pytest
 
 from lines import eventually, wait_for_queue
-from schema import Instance, call, holders, one, rows, waiters
-
-
-@pytest.fixture
-def daemons(still):
-    """Two daemons' sessions, on a database that no daemon serves."""
-    return Instance(still()), Instance(still())
-
-
-@pytest.fixture
-def begin(still):
-    """A function that opens a session inside a transaction."""
-    def open_one():
-        connection = still()
-        connection.autocommit = False
-        return connection
-    return open_one
+from schema import call, holders, one, rows, waiters
 
 
 @pytest.mark.parametrize("count", [1, 6], ids=["one by one", "as a set"])
