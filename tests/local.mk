@@ -143,6 +143,7 @@ EXTRA_DIST += \
     tests/integration/test_git.py \
     tests/integration/test_injection.py \
     tests/integration/test_isolation.py \
+    tests/integration/test_isolation_claims.py \
     tests/integration/test_keys.py \
     tests/integration/test_lease_clock.py \
     tests/integration/test_lost_replies.py \

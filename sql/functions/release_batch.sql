@@ -80,6 +80,8 @@ begin
         select array_agg(u.item), array_agg(u.status), array_agg(u.number) into o_item, o_status, o_number
           from unnest(o_item, o_status, o_number) u (item, status, number)
          where v_token[u.item] = any (v_gone);
+        -- What was not deleted has been renewed, or has ended and been granted to somebody else.
+        v_free := null;
     end if;
 
     if coalesce(cardinality(o_item), 0) < v_count then
