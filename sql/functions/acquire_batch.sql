@@ -144,7 +144,11 @@ begin
            and (q.session is null or q.session = any (v_living))
            and (q.id is null or not pglockd.is_repeated(q.id, coalesce(q.owner, ''), coalesce(q.identity, '')))
            and exists (select from pglockd.lease_exclusive l
-                        where l.resource = q.resource and l.expires_us > now.us and l.hold_id is null offset 0)
+                        where l.resource = q.resource and l.expires_us > now.us and l.hold_id is null
+                          and (l.session_id is null
+                               or exists (select from pglockd.session s
+                                           where s.session_id = l.session_id and s.ended_us is null and s.expires_us > now.us))
+                       offset 0)
     ), queued as (
         insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, session_id, grace_ms, instance_id,
                                     mode, scope, bound, resource, owner, identity, note, idempotency_key)

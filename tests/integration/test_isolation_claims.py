@@ -1,7 +1,7 @@
 """The races between transactions that trees, sets, semaphores, changes of mode and deadlocks add, each told
 and shown on the SQL functions themselves (as test_isolation.py does for single resources)."""
 
-from schema import Background, holders, one
+from schema import Background, call, holders, one
 
 
 def expire_all(cursor):
@@ -50,3 +50,15 @@ def test_unlock_against_who_takes_an_expired_lease(daemons, begin, still, resour
     taking.commit()
     assert release.join() == [("l", None)] and not first.grants()
     assert holders(first.cursor, resource) == [(new, "exclusive")]
+
+
+def test_a_lease_of_an_expired_session_is_in_nobodys_way(daemons, still, resource):
+    """A lease in a session has no end of its own. The short cut for what is held exclusively looked at that alone,
+    and answered BUSY until the janitor came."""
+    first, second = daemons
+    session = call(still().cursor(), "session_open", 1000, "o", "", None, None, "secret")["o_session"]
+    assert first.claim(resource, session=session, ttl=9000000000000)[0] == "g"
+    assert second.acquire({"resource": resource}) == [("b", None)]
+    expire_all(first.cursor)
+    second.lock(resource)
+    assert exclusive_holders(first.cursor, resource) == [1]
