@@ -74,6 +74,15 @@ begin
     end if;
     if v_verdict = 'f' then
         o_status := 'g';
+        -- Who waits was passed over, since its daemon gives no sign of life: it may come back below the floor.
+        if true = any (p_exclusive) and exists (select from pglockd.waiter w where w.resource = any (p_resource)
+                                                   and w.absent_until_us is null and w.early_resource is null) then
+            update pglockd.waiter w set early_resource = w.resource
+             where (w.resource, w.ticket) in (select x.resource, x.ticket from pglockd.waiter x
+                                               where x.resource = any (p_resource) and x.absent_until_us is null
+                                                 and x.early_resource is null
+                                                 for update skip locked);
+        end if;
         select array_agg(g.token order by array_position(p_resource, g.resource)) into o_token
           from pglockd.grant_leases(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_conn,
                    p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, true, null) g;
@@ -87,9 +96,11 @@ begin
         o_number := pglockd.queue_claim(null, v_guarded, p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight,
                         p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound,
                         null);
-        -- Who releases what lies beneath a tree does not hold the guard of the tree: it may miss this waiter
-        -- as long as it is not committed, so somebody looks again then.
-        if not v_guarded or true = any (p_tree) then
+        -- Who releases what lies beneath a tree does not hold the guard of the tree, nor who releases a tree those of
+        -- what lies beneath: it may miss this waiter as long as it is not committed, so somebody looks again then.
+        if not v_guarded or true = any (p_tree)
+           or exists (select from unnest(p_resource, p_exclusive) m (resource, exclusive)
+                       where pglockd.is_covered(m.resource, m.exclusive)) then
             o_pending := o_pending || p_resource;
         end if;
     elsif v_quiet then

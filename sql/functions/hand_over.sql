@@ -2,8 +2,9 @@
 -- Purpose:    hands resources over to those who wait, in the order of their tickets, each under its guards. A
 --             resource whose guard is held elsewhere, or which has more to grant than one call does, is reported as
 --             pending.
---             Passed over, keeping their tickets: waiters that are away (absent_until_us), that are being
---             withdrawn (row locked), and those of daemons without a sign of life for 3 s.
+--             Passed over, keeping their tickets: waiters that are away (absent_until_us), and those of daemons
+--             without a sign of life for 3 s. Whose row somebody has locked is passed over, too, but not by those
+--             that he is in the way of; whoever has locked it looks at the resource again when he has done.
 -- Parameters: instance   the daemon that calls; null for SQL. Grants to its own waiters are complete; those
 --                        for other daemons get a TTL of 5 s until that daemon accepts them
 --             resource   what may be free now
@@ -15,6 +16,7 @@
 --                              row for each
 --             wake             other daemons with new grants, to be notified after the commit
 --             pending          resources to call again for
+-- Bounds:     200 lines of waiters beneath a resource, the rest is pending; lines beyond 5000 are the sweep's to find
 -- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server() for SQL.
 -- Tables:     waiter (delete), lease (insert), instance, clock (read)
 create or replace function pglockd.hand_over(
@@ -24,6 +26,11 @@ language plpgsql
 as $$
 #variable_conflict use_variable
 declare
+    c_beneath_max constant integer := 5000;
+    c_lines_max constant integer := 200;
+    v_served text[] := '{}';
+    v_lines text[];
+    v_line text;
     v_done record;
     w record;
 begin
@@ -38,8 +45,9 @@ begin
             o_pending := o_pending || p_resource[i];
             continue;
         end if;
-        -- Most often one who waits for an exclusive lock follows another: that needs no look at leases.
-        if p_free[i] then
+        -- Most often one who waits for an exclusive lock follows another: that needs no look at leases. Unless somebody
+        -- has been served below: his trees and other resources may be those that are free here.
+        if p_free[i] and v_served = '{}' then
             with now as materialized (
                 select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us
                   from pglockd.clock c where c.one
@@ -50,12 +58,16 @@ begin
                                        then '-9223372036854775808'::bigint else p_floor[i] end
                  order by x.ticket
                  limit 1
+            ), mine as materialized (
+                -- The first, or nobody: who has it locked may leave it where it is.
+                select x.ctid as place from pglockd.waiter x where x.ctid = any (array(select h.place from head h))
                    for update skip locked
             ), next as materialized (
                 select h.*, pglockd.lease_end(now.us, h.ttl_ms) as end_us
                   from head h cross join now
-                 where h.mode = 'exclusive' and h.members = 1 and h.scope = 'node' and h.instance_id = p_instance
-                   and h.session_id is null and now.us >= now.quiet_until_us
+                 where exists (select from mine m where m.place = h.place)
+                   and h.mode = 'exclusive' and h.members = 1 and h.scope = 'node' and h.instance_id = p_instance
+                   and h.session_id is null and h.upgrade_token is null and now.us >= now.quiet_until_us
                    and not exists (select from pglockd.waiter t where t.scope = 'tree')
             ), served as (
                 delete from pglockd.waiter q where q.ctid = any (array(select n.place from next n))
@@ -79,12 +91,24 @@ begin
                 continue;
             end if;
         end if;
-        v_done := pglockd.serve_line(p_instance, p_resource[i]);
-        o_request := o_request || v_done.o_request;
-        o_resource := o_resource || v_done.o_resource;
-        o_token := o_token || v_done.o_token;
-        o_wake := o_wake || v_done.o_wake;
-        o_pending := o_pending || v_done.o_pending;
+        -- Somebody may wait beneath it, where a lease of its tree has ended.
+        v_lines := p_resource[i] || array(select distinct q.resource from pglockd.waiter q
+                                           where q.resource > pglockd.beneath_low(p_resource[i])
+                                             and q.resource < pglockd.beneath_high(p_resource[i])
+                                             and q.resource <> p_resource[i]
+                                           limit c_beneath_max);
+        o_pending := o_pending || v_lines[c_lines_max + 1 :];
+        foreach v_line in array v_lines[: c_lines_max] loop
+            -- Once: nobody can be served because somebody was.
+            continue when v_line = any (v_served);
+            v_served := v_served || v_line;
+            v_done := pglockd.serve_line(p_instance, v_line, case when v_line = p_resource[i] then p_floor[i] end);
+            o_request := o_request || v_done.o_request;
+            o_resource := o_resource || v_done.o_resource;
+            o_token := o_token || v_done.o_token;
+            o_wake := o_wake || v_done.o_wake;
+            o_pending := o_pending || v_done.o_pending;
+        end loop;
     end loop;
 end
 $$;

@@ -95,11 +95,12 @@ begin
         v_resources := v_resources || pglockd.expire(
             array(select l.resource from pglockd.lease l where l.hold_id is not null order by l.resource, l.token),
             array(select l.token from pglockd.lease l where l.hold_id is not null order by l.resource, l.token));
-        -- Requests for trees or several resources: not every release that they wait for knows of them.
+        -- Not every release knows of those who wait for trees or several resources, or to change a mode. Some of
+        -- them, by chance, so that everybody's turn comes.
         v_resources := v_resources || array(
             select w.resource from pglockd.waiter w
-             where (w.scope = 'tree' or w.members > 1) and w.absent_until_us is null
-             order by w.ticket limit p_leases_max);
+             where (w.scope = 'tree' or w.members > 1 or w.ticket < 0) and w.absent_until_us is null
+             order by random() limit p_leases_max);
         -- Resources that someone waits for though nobody holds them.
         with recursive queued as (
             (select w.resource from pglockd.waiter w order by w.resource limit 1)

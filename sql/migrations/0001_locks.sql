@@ -188,12 +188,16 @@ create index waiter_idempotency on pglockd.waiter (idempotency_key, owner, ident
 comment on index pglockd.waiter_idempotency is 'LOCK by id=KEY.';
 create index waiter_early on pglockd.waiter (early_resource) where early_resource is not null;
 comment on index pglockd.waiter_early is 'Waiters whose ticket may lie below a queue_floor; mostly none.';
+create index waiter_absent on pglockd.waiter (absent_until_us) where absent_until_us is not null;
+comment on index pglockd.waiter_absent is 'Places whose clients did not come back in time; mostly none.';
 create index waiter_instance on pglockd.waiter (instance_id, conn_id);
 comment on index pglockd.waiter_instance is 'Waiters of one daemon, and of one of its connections.';
 create index waiter_session on pglockd.waiter (session_id) where session_id is not null;
 comment on index pglockd.waiter_session is 'Waiters of a session.';
 create index waiter_tree on pglockd.waiter (resource) where scope = 'tree';
 comment on index pglockd.waiter_tree is 'Waiters for trees: whether there are any, and which cover a resource.';
+create index waiter_shared on pglockd.waiter (resource, ticket) where mode = 'shared' and slots is null;
+comment on index pglockd.waiter_shared is 'Waiters who may be served though others for slots of the resource cannot.';
 create index waiter_set on pglockd.waiter (ticket) where members > 1;
 comment on index pglockd.waiter_set is 'The rows of a request for several resources.';
 

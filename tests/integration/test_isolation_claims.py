@@ -1,7 +1,20 @@
 """The races between transactions that trees, sets, semaphores, changes of mode and deadlocks add, each told
 and shown on the SQL functions themselves (as test_isolation.py does for single resources)."""
 
-from schema import Background, call, holders, one
+import pytest
+
+from schema import Background, call, holders, one, waiters
+
+
+def hold_guard(cursor, resource, tree=False):
+    """Takes the guard of a resource, or of its tree, as somebody does who decides about it."""
+    assert one(cursor, "select pg_try_advisory_xact_lock(%s, pglockd.guard_key(%s))",
+               1346849794 if tree else 1346849793, resource)
+
+
+def look(cursor):
+    """The janitor's round, once a second."""
+    return call(cursor, "sweep", 500, 30000, True, None)
 
 
 def expire_all(cursor):
@@ -12,6 +25,155 @@ def exclusive_holders(cursor, *resources):
     """How many exclusive leases each has."""
     return [one(cursor, "select count(*) from pglockd.lease where resource = %s and mode = 'exclusive'", r)
             for r in resources]
+
+
+# ---- trees ----
+
+def test_a_tree_against_a_node_beneath(daemons, begin, resource):
+    """Race: one transaction sees the tree free, another one a resource beneath it, and both insert a lease.
+
+    Fix: a tree has a second guard, which a tree takes exclusively and everything beneath it shared. It is only
+    tried: whoever comes second decides nothing.
+    """
+    first, second = daemons
+    open_one = begin()
+    token = first.lock(f"{resource}/a/b", cursor=open_one.cursor())
+    assert second.claim(resource + "*") == ("r", None)
+    assert second.claim("~" + resource + "*") == ("r", None), "nor a shared one: what it cannot see may be exclusive"
+    second.lock(f"{resource}/c")  # and nothing else is held up
+    open_one.commit()
+    assert second.claim(resource + "*") == ("b", None)
+    first.release((f"{resource}/a/b", token))
+    assert exclusive_holders(first.cursor, f"{resource}/a/b", f"{resource}/c") == [0, 1]
+
+
+def test_a_node_beneath_against_a_tree(daemons, begin, resource):
+    """The same race the other way round: also names that only look alike are not held up."""
+    first, second = daemons
+    open_one = begin()
+    assert first.claim(resource + "*", cursor=open_one.cursor())[0] == "g"
+    assert second.acquire({"resource": f"{resource}/a/b"}, {"resource": resource + "x"})[0] == ("r", None)
+    assert second.acquire({"resource": f"{resource}/a/b", "exclusive": False}) == [("r", None)]
+    open_one.commit()
+    assert second.acquire({"resource": f"{resource}/a/b", "exclusive": False}) == [("b", None)]
+
+
+def test_the_end_of_a_tree_against_who_comes_to_wait_beneath(daemons, begin, still, resource):
+    """Race (lost wake-up): a request beneath a tree sees the tree's lease and queues, while the release of the tree,
+    which does not see the waiter yet, hands over to nobody. A release takes the guard of its resource only, not
+    those of all that lies beneath.
+
+    Fix: who has come to wait because of a tree asks for another look after its commit. And where the release is
+    not committed even then, the janitor finds a resource that somebody waits for and nobody holds.
+    """
+    first, second = daemons
+    _, tree = first.claim(resource + "*")
+    waiting = begin()
+    _, request = second.wait(f"{resource}/a", cursor=waiting.cursor())
+    pending = second.last["o_pending"]
+    first.release((resource, tree))
+    assert not first.grants() and not first.last["o_wake"]
+    waiting.commit()
+    assert pending == [f"{resource}/a"]
+    assert second.promote(*pending)["o_request"] == [request]
+
+    _, tree = first.claim("~" + resource + "2*")
+    second.wait(f"{resource}2/a")
+    releasing = begin()
+    first.release((resource + "2", tree), cursor=releasing.cursor())
+    releasing.commit()
+    assert second.collect() or look(still().cursor())["o_wake"] == [second.number]
+
+
+def test_a_release_beneath_against_a_tree_that_comes_to_wait(daemons, begin, still, resource):
+    """Race (lost wake-up): a request for a tree sees a lease beneath and queues, while that lease's release, which
+    does not see the waiter, looks at its own resource only.
+
+    Fix: who waits for a tree asks for another look after its commit; and the janitor looks at them once a second.
+    """
+    first, second = daemons
+    token = first.lock(f"{resource}/a/b")
+    waiting = begin()
+    assert second.claim(resource + "*", wait=True, cursor=waiting.cursor())[0] == "w"
+    request, pending = second.requests[0], second.last["o_pending"]
+    first.release((f"{resource}/a/b", token))
+    assert not first.last["o_wake"]
+    waiting.commit()
+    assert pending == [resource]
+    if request % 2:
+        assert second.promote(*pending)["o_request"] == [request]
+    else:
+        assert second.number in look(still().cursor())["o_wake"]
+    assert exclusive_holders(first.cursor, resource) == [1]
+
+
+def test_a_shared_lease_handed_over_to_an_exclusive_one_against_a_shared_tree(daemons, begin, resource):
+    """Race: the last shared lease of a resource ends and its place goes to an exclusive one. A shared tree above
+    that is being decided may look at the leases before, when there is a shared one, and at the waiters after, when
+    the exclusive one waits no more: it sees nobody in its way.
+
+    Fix: that hand-over takes the guards of the trees above, shared. Where somebody has one it is done later.
+    """
+    first, second = daemons
+    name = f"{resource}/a"
+    shared = first.lock(name, exclusive=False)
+    first.wait(name)
+    tree = begin()
+    hold_guard(tree.cursor(), resource, tree=True)
+    first.release((name, shared))
+    assert not first.grants() and first.last["o_pending"] == [name], "the tree is being decided"
+    assert second.claim("~" + resource + "*", cursor=tree.cursor()) == ("b", None), "and may not overtake"
+    tree.commit()
+    assert len(first.promote(name)["o_request"]) == 1
+    assert second.claim("~" + resource + "*") == ("b", None)
+
+
+def test_an_exclusive_lease_handed_over_needs_no_guard_of_the_trees(daemons, begin, resource):
+    """No race: where an exclusive lease follows an exclusive one, a tree that is being decided sees the one or the
+    other in its way, whenever it looks."""
+    first, second = daemons
+    name = f"{resource}/a"
+    token = first.lock(name)
+    _, request = first.wait(name)
+    tree = begin()
+    hold_guard(tree.cursor(), resource, tree=True)
+    first.release((name, token))
+    assert first.grants().keys() == {request}
+    assert second.claim("~" + resource + "*", cursor=tree.cursor()) == ("b", None)
+    tree.rollback()
+
+
+# ---- several in one transaction ----
+
+def test_two_resources_that_end_in_one_batch_and_a_set_that_waits_for_both(daemons, resource):
+    """Race, within one transaction: A and B are released together. A goes to a set that waits for both, and takes B
+    with it; then B is handed over, as what has just come free, to who waits behind the set. Both had it.
+
+    Fix: the short cut, which takes for granted that nobody holds what an exclusive lease has just left, is taken
+    only until somebody was served who may have taken more than one resource.
+    """
+    first, _ = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    leases = [(a, first.lock(a)), (b, first.lock(b))]
+    first.claim(a, b, wait=True)
+    both = first.requests[0]
+    first.wait(b)
+    first.release(*leases)
+    assert first.last["o_grant_request"] == [both, both]
+    assert exclusive_holders(first.cursor, a, b) == [1, 1] and len(waiters(first.cursor, b)) == 1
+
+
+def test_two_resources_that_end_in_one_batch_and_a_tree_that_waits_for_both(daemons, resource):
+    """The same with a tree above them: it takes what is beneath with it."""
+    first, _ = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    leases = [(a, first.lock(a)), (b, first.lock(b))]
+    first.claim(resource + "*", wait=True)
+    tree = first.requests[0]
+    first.wait(b)
+    first.release(*leases)
+    assert first.last["o_grant_request"] == [tree]
+    assert exclusive_holders(first.cursor, resource, a, b) == [1, 0, 0]
 
 
 # ---- a release that finds another lease than it looked for ----
@@ -62,3 +224,52 @@ def test_a_lease_of_an_expired_session_is_in_nobodys_way(daemons, still, resourc
     expire_all(first.cursor)
     second.lock(resource)
     assert exclusive_holders(first.cursor, resource) == [1]
+
+
+# ---- who is passed over ----
+
+@pytest.mark.parametrize("mode", ["exclusive", "shared"])
+def test_a_waiter_whose_row_is_locked_is_not_overtaken(daemons, begin, resource, mode):
+    """Race: a daemon with a new connection says who waits, and has the first one's row locked, without the guard, when
+    another daemon releases. The release took the second one for the first.
+
+    Fix: the first or nobody: who has the row locked looks at the resource again when he has done.
+    """
+    first, second = daemons
+    token = first.lock(resource, exclusive=mode == "exclusive")
+    ticket, request = first.wait(resource)
+    first.wait(resource)
+    resync = begin()
+    pending = second_resync(first, resync.cursor(), resource, ticket, request)
+    first.release((resource, token))
+    assert not first.grants()
+    resync.commit()
+    assert pending == [resource]
+    assert first.promote(resource)["o_request"] == [request]
+
+
+def second_resync(instance, cursor, resource, ticket, request):
+    done = instance.resync((resource, ticket, request), cursor=cursor)
+    assert done["o_status"] == ["w"]
+    return done["o_pending"]
+
+
+def test_a_waiter_whose_daemon_was_frozen_is_not_overtaken_when_it_is_back(daemons, resource):
+    """Race: a daemon gives no sign of life for 3 s, and a newcomer is granted what its client waits for. The daemon
+    is back; its waiter's ticket is below the newcomer's token, where no release looks for the next: everybody who
+    came later was served before it.
+
+    Fix: who is passed over is marked.
+    """
+    first, second = daemons
+    token = first.lock(resource)
+    _, request = second.wait(resource)
+    one(first.cursor, "select pglockd.tick('4 s')")
+    call(first.cursor, "heartbeat", first.number)
+    first.release((resource, token))
+    assert not first.last["o_wake"]
+    token = first.lock(resource)
+    call(second.cursor, "heartbeat", second.number)
+    first.wait(resource)
+    first.release((resource, token))
+    assert second.collect().keys() == {(request, resource)}
