@@ -12,11 +12,19 @@ as $$
 declare
     v_now_us constant bigint := pglockd.lease_now();
 begin
-    with mine as (
-        select l.resource, l.token from pglockd.lease l
+    with found as materialized (
+        select l.resource, l.token, l.request_id from pglockd.lease l
          where l.instance_id = p_instance and not l.delivered
+         order by l.request_id
          limit p_grants_max
            for update skip locked
+    ), mine as (
+        -- Of a request for several resources all leases, or none of them now.
+        select f.resource, f.token from found f
+         where f.request_id not in (
+            select x.request_id
+              from (select l.request_id, l.token from pglockd.lease l where l.instance_id = p_instance and not l.delivered
+                    except select g.request_id, g.token from found g) x)
     ), accepted as (
         update pglockd.lease l
            set delivered = true, expires_us = pglockd.lease_end(v_now_us, l.ttl_ms),
@@ -34,7 +42,7 @@ begin
         select r.request_id, '', 0 from refused r
     )
     select array_agg(n.request_id), array_agg(n.resource), array_agg(n.token),
-           case when count(*) >= p_grants_max then array[p_instance] end
+           case when (select count(*) from found) >= p_grants_max then array[p_instance] end
       into o_request, o_resource, o_token, o_wake
       from news n;
 end

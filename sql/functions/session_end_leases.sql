@@ -39,11 +39,12 @@ begin
     select (select count(*) from due), array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope))
       into o_ended, o_resources
       from gone g;
+    -- All rows of a request, or none: their daemons withdraw those that somebody has locked now.
     with gone as (
         delete from pglockd.waiter w
-         where (w.resource, w.ticket) in (select x.resource, x.ticket from pglockd.waiter x
-                                           where x.session_id = p_session
-                                             for update skip locked)
+         using (select q.ticket, pglockd.lock_waiter(min(q.resource), q.ticket, count(*)::integer) as resource
+                  from pglockd.waiter q where q.session_id = p_session group by q.ticket) x
+         where w.ticket = x.ticket and w.resource = any (x.resource)
         returning w.resource
     )
     select array_agg(distinct g.resource) into v_withdrawn from gone g;

@@ -69,7 +69,8 @@ begin
         o_item := o_item || i;
         o_status := o_status || v_status;
         o_number := o_number || v_number;
-        v_freed := v_freed || v_rows;
+        -- Also where some leases of a set have been given back.
+        v_freed := v_freed || case when v_status = 'l' and cardinality(v_resource) > 1 then v_resource else v_rows end;
     end loop;
     if v_freed is not null then
         v_freed := array(select distinct f from unnest(v_freed) f);

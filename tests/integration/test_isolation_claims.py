@@ -3,13 +3,18 @@ and shown on the SQL functions themselves (as test_isolation.py does for single 
 
 import pytest
 
-from schema import Background, call, holders, one, waiters
+from schema import Background, call, holders, one, rows, waiters
 
 
 def hold_guard(cursor, resource, tree=False):
     """Takes the guard of a resource, or of its tree, as somebody does who decides about it."""
     assert one(cursor, "select pg_try_advisory_xact_lock(%s, pglockd.guard_key(%s))",
                1346849794 if tree else 1346849793, resource)
+
+
+def hold_row(cursor, table, resource, what="update"):
+    """Locks the rows of a resource, as somebody does who is about to change or to remove them."""
+    assert rows(cursor, f"select from pglockd.{table} where resource = %s for {what}", resource)
 
 
 def look(cursor):
@@ -224,6 +229,141 @@ def test_a_lease_of_an_expired_session_is_in_nobodys_way(daemons, still, resourc
     expire_all(first.cursor)
     second.lock(resource)
     assert exclusive_holders(first.cursor, resource) == [1]
+
+
+# ---- sets ----
+
+def test_set_against_set(daemons, begin, resource):
+    """Race: two sets with a member in common are decided at once; or each has one of two and waits for the other's.
+
+    Fix: a set takes the guards of all its members, in whatever order, since it only tries; and it holds no lease
+    until it can have them all, so that two sets never wait for each other.
+    """
+    first, second = daemons
+    a, b, c = (f"{resource}/{x}" for x in "abc")
+    open_one = begin()
+    first.claim(a, b, cursor=open_one.cursor())
+    assert second.claim(c, b) == ("r", None)
+    open_one.rollback()
+    holder = {n: first.lock(n) for n in (a, b)}
+    requests = [first.requests[0] if first.claim(a, b, wait=True) else None, None]
+    requests[0] = first.requests[0]
+    second.claim(b, a, wait=True)
+    requests[1] = second.requests[0]
+    first.release((a, holder[a]))
+    assert not first.grants(), "it has one of two: it holds neither"
+    first.release((b, holder[b]))
+    assert first.last["o_grant_request"] == [requests[0]] * 2
+    assert exclusive_holders(first.cursor, a, b) == [1, 1]
+
+
+def test_withdrawal_of_a_set_against_its_grant(daemons, begin, resource):
+    """Race: a set is withdrawn while it is being granted: leases that nobody knows of.
+
+    Fix: the withdrawal finds rows locked, says so, and finds all of the leases when it is asked again.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    token = first.lock(a)
+    _, ticket = second.claim(a, b, wait=True)
+    request = second.requests[0]
+    releasing = begin()
+    first.release((a, token), cursor=releasing.cursor())
+    assert second.withdraw([a, b], ticket, request)["o_status"] == ["r"]
+    releasing.commit()
+    done = second.withdraw([a, b], ticket, request)
+    assert done["o_status"] == ["a"] and done["o_grant_resource"] == [a, b]
+    assert [t for n in (a, b) for t, _ in holders(first.cursor, n)] == done["o_grant_token"]
+
+
+def test_a_set_of_which_one_row_is_locked_is_left_whole(daemons, begin, still, resource):
+    """Race: somebody has one row of a waiting set locked when its session is closed. The other row was deleted: what
+    was left could be neither granted nor withdrawn, and held up everybody behind it for ever.
+
+    Fix: all rows of a request, or none. Its daemon hears that the session has ended, and withdraws it.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    session = call(still().cursor(), "session_open", 30000, "o", "", None, None, "secret")["o_session"]
+    token = first.lock(a)
+    _, ticket = second.claim(a, b, wait=True, session=session, ttl=9000000000000)
+    request = second.requests[0]
+    looking = begin()
+    hold_row(looking.cursor(), "waiter", b)
+    assert call(second.cursor, "session_close", session, None)["o_status"] == "g"
+    assert waiters(first.cursor, a) == waiters(first.cursor, b) == [ticket]
+    assert second.withdraw([a, b], ticket, request)["o_status"] == ["r"]
+    looking.rollback()
+    assert second.withdraw([a, b], ticket, request)["o_status"] == ["g"]
+    assert waiters(first.cursor, a) == waiters(first.cursor, b) == []
+    first.release((a, token))
+
+
+def test_session_close_against_a_set_that_is_being_granted(daemons, begin, still, resource):
+    """Race: a session is closed while a set is granted to it: a lease that is bound to nothing.
+
+    Fix: the grant keeps the session from ending until it has committed; then the close finds the leases.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    session = call(still().cursor(), "session_open", 30000, "o", "", None, None, "secret")["o_session"]
+    token = first.lock(a)
+    second.claim(a, b, wait=True, session=session, ttl=9000000000000)
+    releasing = begin()
+    first.release((a, token), cursor=releasing.cursor())
+    closing = still()
+    close = Background(closing, still(), lambda: call(closing.cursor(), "session_close", session, None))
+    releasing.commit()
+    assert close.join()["o_released"] == 2
+    assert exclusive_holders(first.cursor, a, b) == [0, 0]
+
+
+def test_a_set_granted_by_another_daemon_is_collected_as_a_whole(daemons, begin, resource):
+    """Race: somebody has one of the new leases locked when the daemon collects them. It had a part of the set; and
+    when the rest ended before it came, it held that part without knowing.
+
+    Fix: all leases of a request, or none of them now.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    token = first.lock(a)
+    second.claim(a, b, wait=True)
+    request = second.requests[0]
+    first.release((a, token))
+    assert first.last["o_wake"] == [second.number]
+    looking = begin()
+    hold_row(looking.cursor(), "lease", b, "key share")
+    assert second.collect() == {}
+    looking.commit()
+    assert second.collect().keys() == {(request, a), (request, b)}
+
+
+@pytest.mark.parametrize("ask", ["resync", "withdraw", "find"])
+def test_a_set_of_which_a_lease_has_ended_before_its_daemon_heard_of_it(daemons, still, resource, ask):
+    """Race: a daemon is frozen while a set is granted to it; one of the leases runs out and is taken by somebody. The
+    daemon is back and asks: it was told of the other one, and its client of a grant of all.
+
+    Fix: what is left is given back, and the set waits again, or is gone.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    token = first.lock(a)
+    _, ticket = second.claim(a, b, wait=True)
+    request = second.requests[0]
+    first.release((a, token))
+    one(first.cursor, "select pglockd.force_lease(%s, null, 'as if its time were over')", b)
+    if ask == "find":
+        assert call(second.cursor, "find_requests", second.number, [a, b], [request] * 2)["o_item"] == []
+    elif ask == "withdraw":
+        assert second.withdraw([a, b], ticket, request)["o_status"] == ["l"]
+    else:
+        done = call(second.cursor, "resync_waiters", second.number, [1, 1], [a, b], [True] * 2, [False] * 2, [None], [None],
+                    [30000], [ticket], [1], [request], [], [], [], [], [], [], [], [])
+        assert done["o_status"] == ["w"] and set(done["o_pending"]) == {a, b}
+        assert waiters(first.cursor, a) == waiters(first.cursor, b) == [ticket]
+        assert second.promote(a)["o_resource"] == [a, b]
+        return
+    assert holders(first.cursor, a) == holders(first.cursor, b) == []
 
 
 # ---- who is passed over ----
