@@ -8,7 +8,7 @@
 --             resource    queues to be looked at, since the refused are gone
 --             after       where to go on; null: all have been looked at
 -- Bounds:     2000 resources
--- Tables:     waiter (read, delete), lease (read), deadlock (insert, delete)
+-- Tables:     waiter (read, delete), lease (read), refusal (insert)
 create or replace function pglockd.break_deadlocks(
     p_after text, out o_instances integer[], out o_found integer, out o_resource text[], out o_after text)
 language plpgsql
@@ -58,7 +58,7 @@ begin
         v_rows := pglockd.lock_waiter(v_last.resource, v_last.ticket, v_last.members);
         continue when v_rows is null or not pglockd.is_cycle(v_ring.o_party, v_ring.o_resource, v_ring.o_ticket);
         o_found := o_found + 1;
-        insert into pglockd.deadlock (request_id, instance_id, cycle)
+        insert into pglockd.refusal (request_id, instance_id, cycle)
         select v_last.request_id, v_last.instance_id,
                jsonb_agg(jsonb_build_object('party', u.party, 'resource', u.resource, 'owner', q.owner) order by u.n)
           from unnest(v_ring.o_party, v_ring.o_resource, v_ring.o_ticket) with ordinality u (party, resource, ticket, n)

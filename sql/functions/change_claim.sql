@@ -69,7 +69,7 @@ begin
     if v_rival is not null then
         o_status := 'D';
         o_number := v_rival;
-        insert into pglockd.deadlock (request_id, instance_id, told, cycle)
+        insert into pglockd.refusal (request_id, instance_id, told, cycle)
         select p_request, p_instance, true,
                jsonb_build_array(
                    jsonb_build_object('party', pglockd.party(l.session_id, p_instance, p_conn), 'resource', p_resource,
@@ -95,11 +95,11 @@ begin
         select g.token into o_number
           from pglockd.grant_leases(p_instance, array[p_resource], '{t}', array[l.scope = 'tree'], null, null, p_ttl_ms,
                    p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound,
-                   true, l.queue_floor) g;
+                   true, 0) g;
     elsif p_wait then
         o_status := 'w';
-        -- Before all others, and by a number that nobody else has.
-        o_number := pglockd.queue_claim(-l.queue_floor, true, p_instance, array[p_resource], '{t}',
+        -- Before all others.
+        o_number := pglockd.queue_claim(-nextval('pglockd.token_seq'), true, p_instance, array[p_resource], '{t}',
                         array[l.scope = 'tree'], null, null, p_ttl_ms, p_conn, p_request, l.owner, l.note, l.identity,
                         l.idempotency_key, l.session_id, l.grace_ms, l.bound, p_token);
     else

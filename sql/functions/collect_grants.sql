@@ -1,9 +1,10 @@
 -- pglockd.collect_grants(instance, grants_max)
 -- Purpose:    a daemon accepts the grants that other daemons' transactions made for its waiters: each
---             gets its full TTL from now on. And it hears which of its requests were refused because of a deadlock.
--- Returns:    request, resource, token   the grants; token 0: refused
+--             gets its full TTL from now on. And it hears which of its requests were refused.
+-- Returns:    request, resource, token   the grants; token 0: refused, since it would have
+--                              waited for ever; -1: since the lease has ended whose mode it was to change
 --             wake   the daemon itself, when there are others: call again
--- Tables:     lease, deadlock (update), clock (read)
+-- Tables:     lease, refusal (update), clock (read)
 create or replace function pglockd.collect_grants(
     p_instance integer, p_grants_max integer default 500,
     out o_request bigint[], out o_resource text[], out o_token bigint[], out o_wake integer[])
@@ -33,13 +34,13 @@ begin
          where l.resource = m.resource and l.token = m.token
         returning l.request_id, l.resource, l.token
     ), refused as (
-        update pglockd.deadlock d set told = true
+        update pglockd.refusal d set told = true
          where d.instance_id = p_instance and not d.told
-        returning d.request_id
+        returning d.request_id, d.cycle is null as lost
     ), news as (
         select a.request_id, a.resource, a.token from accepted a
         union all
-        select r.request_id, '', 0 from refused r
+        select r.request_id, '', -r.lost::integer from refused r
     )
     select array_agg(n.request_id), array_agg(n.resource), array_agg(n.token),
            case when (select count(*) from found) >= p_grants_max then array[p_instance] end

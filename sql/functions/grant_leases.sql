@@ -5,7 +5,8 @@
 --             resource, exclusive, tree   one element a member
 --             delivered  false: another daemon's client, which has yet to be told; the lease then ends in 5 s
 --                        unless its daemon accepts it
---             floor      nobody waits for the resource with a smaller ticket, but marked ones; null: the token
+--             floor      nobody waits for the resource with a smaller ticket, but marked ones; null: the token; 0 of
+--                        a changed mode, since others may have come to wait before it
 --             …          columns of the lease
 -- Returns:    a row for each member, in their order.
 -- Tables:     lease (insert), clock (read)

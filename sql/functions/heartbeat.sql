@@ -24,7 +24,7 @@ begin
       into waiters from pglockd.waiter w
      where w.instance_id = p_instance and w.absent_until_us is null;
     grants := exists (select from pglockd.lease l where l.instance_id = p_instance and not l.delivered)
-        or exists (select from pglockd.deadlock d where d.instance_id = p_instance and not d.told);
+        or exists (select from pglockd.refusal d where d.instance_id = p_instance and not d.told);
     select (extract(epoch from clock_timestamp() - c.wall_at) * 1000)::bigint, pglockd.quiet_left_ms()
       into tick_age_ms, quiet_ms
       from pglockd.clock c where c.one;

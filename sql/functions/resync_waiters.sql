@@ -5,11 +5,12 @@
 -- Parameters: as for pglockd.acquire_claims(); ticket: of each waiting request; upgrade: token of the lease that it
 --             wants to change, may be shorter
 -- Returns:    item, status   w it waits   a it was granted (number: token; of a request for several resources as
---                              pglockd.withdraw_batch())
---                            l another request took its place over, or its session has ended
+--                              pglockd.withdraw_batch())   D it was refused, since it would have waited for ever
+--                            l another request took its place over, or its session or the lease that it was to
+--                              change has ended
 --             grant_request, grant_resource, grant_token   see status
 --             pending        resources to promote
--- Tables:     waiter (insert, update, delete), lease (update), longest_ttl (insert), clock (read)
+-- Tables:     those of pglockd.resync_waiter(), longest_ttl (insert)
 create or replace function pglockd.resync_waiters(
     p_instance integer, p_item integer[], p_resource text[], p_exclusive boolean[], p_tree boolean[],
     p_slots integer[], p_weight integer[], p_ttl_ms bigint[], p_ticket bigint[], p_conn bigint[], p_request bigint[],
@@ -24,9 +25,7 @@ declare
     v_first integer := 1;
     v_last integer := 0;
     v_resource text[];
-    v_status "char";
-    v_grant record;
-    v_own record;
+    v_one record;
 begin
     perform pglockd.check_server();
     -- They are granted later without another word about that, and the record of it may be lost.
@@ -39,45 +38,19 @@ begin
         if true = any (p_tree[v_first : v_last]) then
             perform pglockd.note_trees();
         end if;
-        if (p_session[i] is null or pglockd.session_lives(p_session[i]))
-           and not exists (select from pglockd.waiter w where w.resource = v_resource[1] and w.ticket = p_ticket[i]) then
-            select l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound into v_own
-              from pglockd.lease l where l.resource = v_resource[1] and l.token = p_upgrade[i];
-            perform pglockd.queue_claim(p_ticket[i], false, p_instance, v_resource, p_exclusive[v_first : v_last],
-                        p_tree[v_first : v_last], p_slots[i], p_weight[i], p_ttl_ms[i], p_conn[i], p_request[i],
-                        coalesce(v_own.owner, p_owner[i], ''), coalesce(v_own.note, p_note[i]),
-                        coalesce(v_own.identity, p_identity[i], ''), coalesce(v_own.idempotency_key, p_id[i]),
-                        coalesce(v_own.session_id, p_session[i]), coalesce(v_own.grace_ms, p_grace_ms[i]),
-                        coalesce(v_own.bound, p_bound[i], false), p_upgrade[i]);
-        end if;
-        -- A row that somebody keeps locked is left as it is; the next heartbeat asks again.
-        update pglockd.waiter w set absent_until_us = null, early_resource = w.resource
-         where (w.resource, w.ticket) in (select x.resource, x.ticket from pglockd.waiter x
-                                           where x.resource = any (v_resource) and x.ticket = p_ticket[i]
-                                             and x.instance_id = p_instance and x.request_id = p_request[i]
-                                             for update skip locked);
-        -- After the insert: who promoted the waiter meanwhile has deleted its rows before.
-        v_grant := pglockd.accept_grant(p_instance, v_resource, p_request[i]);
-        v_status := v_grant.o_status;
-        if v_status = 'a' then
-            delete from pglockd.waiter w
-             where w.resource = any (v_resource) and w.ticket = p_ticket[i]
-               and w.instance_id = p_instance and w.request_id = p_request[i];
-            if cardinality(v_resource) > 1 then
-                o_grant_request := o_grant_request || array_fill(p_request[i], array[cardinality(v_resource)]);
-                o_grant_resource := o_grant_resource || v_resource;
-                o_grant_token := o_grant_token || v_grant.o_token;
-            end if;
-        else
-            v_status := case when v_status = 'r' or exists (
-                select from pglockd.waiter w
-                 where w.resource = v_resource[1] and w.ticket = p_ticket[i]
-                   and w.instance_id = p_instance and w.request_id = p_request[i]) then 'w' else 'l' end;
+        v_one := pglockd.resync_waiter(p_instance, v_resource, p_exclusive[v_first : v_last], p_tree[v_first : v_last],
+            p_slots[i], p_weight[i], p_ttl_ms[i], p_ticket[i], p_conn[i], p_request[i], coalesce(p_owner[i], ''), p_note[i],
+            coalesce(p_identity[i], ''), p_id[i], p_session[i], p_grace_ms[i], coalesce(p_bound[i], false), p_upgrade[i]);
+        if v_one.o_status <> 'a' then
             o_pending := o_pending || v_resource;
+        elsif cardinality(v_resource) > 1 then
+            o_grant_request := o_grant_request || array_fill(p_request[i], array[cardinality(v_resource)]);
+            o_grant_resource := o_grant_resource || v_resource;
+            o_grant_token := o_grant_token || v_one.o_token;
         end if;
         o_item := o_item || i;
-        o_status := o_status || v_status;
-        o_number := o_number || v_grant.o_token[1];
+        o_status := o_status || case when v_one.o_status = 'r' then 'w' else v_one.o_status end;
+        o_number := o_number || case when v_one.o_status = 'a' then v_one.o_token[1] end;
         v_first := v_last + 1;
     end loop;
     o_pending := array(select distinct u from unnest(o_pending) u);

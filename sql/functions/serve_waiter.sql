@@ -4,10 +4,12 @@
 --             resource, ticket   one of its rows
 -- Returns:    verdict   g granted   b blocked, or nothing is
 --                       granted for now   p passed over: its daemon gives no sign of life, its row is locked, or
---                       its session has ended   r it cannot be decided now: a guard is held elsewhere
+--                       its session has ended   r it cannot be decided now: a guard is held elsewhere, or its
+--                       session is locked   x refused: the lease has ended whose mode was to change
 --             request, resource, token   as pglockd.hand_over(), of a grant to a waiter of this daemon
---             wake      the other daemon that has a grant
--- Tables:     waiter (delete, update), lease (insert), tombstone (insert), session (lock), instance, clock (read)
+--             wake      the daemon that has a refusal, or the other one that has a grant, to collect
+-- Tables:     waiter (delete, update), lease (insert), refusal, tombstone (insert), session (lock), instance,
+--             clock (read)
 create or replace function pglockd.serve_waiter(
     p_instance integer, p_resource text, p_ticket bigint,
     out o_verdict "char", out o_request bigint[], out o_resource text[], out o_token bigint[], out o_wake integer[])
@@ -48,6 +50,15 @@ begin
     if w.ticket is null or coalesce(cardinality(v_resource), 0) < w.members then
         o_verdict := 'p';
         return;
+    elsif w.upgrade_token is not null
+          and not exists (select from pglockd.lease l
+                           where l.resource = w.resource and l.token = w.upgrade_token
+                             and (l.grace_ms is null or l.expires_us > v_now_us)) then
+        delete from pglockd.waiter q where q.resource = w.resource and q.ticket = w.ticket;
+        insert into pglockd.refusal (request_id, instance_id) values (w.request_id, w.instance_id) on conflict do nothing;
+        o_verdict := 'x';
+        o_wake := array[w.instance_id];
+        return;
     elsif w.instance_id is distinct from p_instance
           and not exists (select from pglockd.instance d
                            where d.instance_id = w.instance_id and d.heartbeat_us >= v_now_us - 3000000) then
@@ -65,7 +76,9 @@ begin
         return;
     elsif w.session_id is not null and not pglockd.session_lives(w.session_id) then
         -- One that has ended takes its waiters out of the queue itself.
-        o_verdict := 'p';
+        o_verdict := case when exists (select from pglockd.session s
+                                        where s.session_id = w.session_id and s.ended_us is null)
+                          then 'r' else 'p' end;
         return;
     end if;
 
@@ -89,7 +102,7 @@ begin
     select array_agg(g.resource), array_agg(g.token) into o_resource, o_token
       from pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,
                w.request_id, w.owner, w.note, w.identity, w.idempotency_key, w.session_id, w.grace_ms, w.bound,
-               w.instance_id is not distinct from p_instance, abs(w.ticket)) g;
+               w.instance_id is not distinct from p_instance, greatest(w.ticket, 0)) g;
     if w.instance_id is not distinct from p_instance then
         o_request := array_fill(w.request_id, array[cardinality(o_token)]);
     else

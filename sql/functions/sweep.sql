@@ -89,7 +89,7 @@ begin
     end loop;
 
     if p_look then
-        delete from pglockd.deadlock d where d.found_at < clock_timestamp() - interval '1 hour';
+        delete from pglockd.refusal d where d.found_at < clock_timestamp() - interval '1 hour';
         perform pglockd.forget_trees();
         -- What SQL sessions held that are gone.
         v_resources := v_resources || pglockd.expire(

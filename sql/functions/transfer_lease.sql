@@ -8,7 +8,7 @@
 --                       s the session has ended or never was   r guarded or locked: nothing was done
 --             token     the new one
 -- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server().
--- Tables:     lease (insert, delete), tombstone, longest_ttl (insert), session (lock), clock (read)
+-- Tables:     lease (insert, delete), waiter (delete), refusal, tombstone, longest_ttl (insert), session (lock), clock (read)
 create or replace function pglockd.transfer_lease(
     p_resource text, p_token bigint, p_owner text, p_session bigint, p_identity text, p_ttl_ms bigint,
     out o_status text, out o_token bigint)
@@ -18,6 +18,7 @@ declare
     v_until constant timestamptz := clock_timestamp() + interval '200 ms';
     v_ttl_ms bigint;
     v_identity text;
+    v_wake integer[];
     l pglockd.lease;
 begin
     perform pglockd.require_read_committed();
@@ -60,6 +61,13 @@ begin
                false, true, l.queue_floor) g;
     o_status := 'g';
     perform pglockd.tell_listeners(array[p_resource]);
+    if exists (select from pglockd.waiter w where w.resource = p_resource and w.upgrade_token = p_token) then
+        -- Its lease has gone to somebody else: it is refused.
+        v_wake := (select h.o_wake from pglockd.hand_over(null, array[p_resource]) h);
+        if v_wake is not null then
+            perform pglockd.notify_instances(v_wake::bigint[]);
+        end if;
+    end if;
 end
 $$;
 comment on function pglockd.transfer_lease(text, bigint, text, bigint, text, bigint) is

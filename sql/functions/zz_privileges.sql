@@ -13,7 +13,7 @@ revoke execute on function pglockd.force(text, bigint, text), pglockd.force_leas
     pglockd.identity_add_rights(text, text[]), pglockd.require_identity(text) from pglockd_service;
 grant select, insert, update, delete on pglockd.lease, pglockd.lease_exclusive, pglockd.lease_shared, pglockd.lease_tree,
     pglockd.waiter, pglockd.tombstone, pglockd.instance,
-    pglockd.queue_epoch, pglockd.listener, pglockd.session, pglockd.deadlock to pglockd_service;
+    pglockd.queue_epoch, pglockd.listener, pglockd.session, pglockd.refusal to pglockd_service;
 grant select, update on pglockd.clock to pglockd_service;
 grant select, insert, update, delete on pglockd.longest_ttl to pglockd_service;
 grant select on pglockd.server to pglockd_service, pglockd_reader, pglockd_admin;

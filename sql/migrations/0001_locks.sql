@@ -237,18 +237,18 @@ comment on column pglockd.tombstone.session_id is 'Session that it was bound to;
 create index tombstone_session on pglockd.tombstone (session_id) where session_id is not null;
 comment on index pglockd.tombstone_session is 'What a session has lost.';
 
-create unlogged table pglockd.deadlock (
+create unlogged table pglockd.refusal (
     request_id bigint not null,
     found_at timestamptz not null default clock_timestamp(),
     instance_id integer not null,
     told boolean not null default false,
-    cycle jsonb not null,
-    constraint deadlock_pkey primary key (instance_id, request_id)
+    cycle jsonb,
+    constraint refusal_pkey primary key (instance_id, request_id)
 ) with (autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
-comment on table pglockd.deadlock is
-    'Requests whose waiting was refused because it would have lasted for ever, for an hour. Unlogged: their daemons answer them at once.';
-comment on column pglockd.deadlock.request_id is 'Request of the daemon.';
-comment on column pglockd.deadlock.found_at is 'Wall clock of the server when it was found.';
-comment on column pglockd.deadlock.instance_id is 'Daemon whose client waited.';
-comment on column pglockd.deadlock.told is 'Its daemon knows.';
-comment on column pglockd.deadlock.cycle is 'Who waited for whom: an array of objects with owner, resource (what it waits for) and session or connection; each waits for the next, the last for the first.';
+comment on table pglockd.refusal is
+    'Requests that waited and cannot be served any more, for an hour: they would have waited for ever, or were to change the mode of a lease that has ended. Unlogged: their daemons answer them at once.';
+comment on column pglockd.refusal.request_id is 'Request of the daemon.';
+comment on column pglockd.refusal.found_at is 'Wall clock of the server when it was found.';
+comment on column pglockd.refusal.instance_id is 'Daemon whose client waited.';
+comment on column pglockd.refusal.told is 'Its daemon knows.';
+comment on column pglockd.refusal.cycle is 'Where it would have waited for ever, who waited for whom: an array of objects with owner, resource (what it waits for) and session or connection; each waits for the next, the last for the first.';

@@ -52,8 +52,9 @@ enum call_end {
     END_CANCEL,
     END_INPUT,
     END_DRAIN,
-    END_SESSION,
-    END_DEADLOCK
+    END_SESSION,  /* its session has ended */
+    END_DEADLOCK, /* it would have waited for ever */
+    END_LEASE     /* the lease whose mode was to change has ended */
 };
 
 struct call {

@@ -251,6 +251,7 @@ static enum outcome outcome_of_end(const struct call *call)
     case END_DRAIN:
         return OUTCOME_DRAINING;
     case END_SESSION:
+    case END_LEASE:
         return OUTCOME_LOST;
     case END_DEADLOCK:
         return OUTCOME_DEADLOCK;
@@ -312,16 +313,21 @@ static bool was_found(const struct service *s, uint64_t request_id)
 }
 
 /* It was taken out of the queue already. */
-static void deadlocked(struct call *call)
+static void refused_waiting(struct call *call, enum call_end end)
 {
-    if (call->state != CALL_WAITING)
-        return;                      /* its client has given up meanwhile */
-    if (call->op.place != OP_IDLE) { /* a resync, which will find that it waits no longer */
-        call->end = END_DEADLOCK;
+    if (call->state == CALL_WITHDRAWING)
+        return; /* its client has given up meanwhile */
+    if (call->op.place == OP_SENT || (call->op.place == OP_QUEUED && call->state == CALL_WAITING)) {
+        /* A resync, which finds that it waits no longer; or its lane has yet to bring that it had
+         * come to wait. */
+        call->end = end;
         return;
     }
+    if (call->state != CALL_WAITING)
+        return; /* to be asked again, since nobody knew what had become of it */
+    call->end = end;
     stop_waiting(call);
-    answer(call, OUTCOME_DEADLOCK);
+    answer(call, outcome_of_end(call));
 }
 
 /* The tokens of a claim come one by one. True when all are here: token is the first member's then.
@@ -344,9 +350,9 @@ void locks_granted(struct service *s, uint64_t request_id, struct str resource, 
                    int64_t decided_us)
 {
     struct call *call = slab_get(&s->calls, request_id);
-    if (token == 0) {
+    if (token <= 0) {
         if (call && is_lock(call))
-            deadlocked(call);
+            refused_waiting(call, token == 0 ? END_DEADLOCK : END_LEASE);
         return;
     }
     if (call == NULL || !is_lock(call) || call->state == CALL_NEW || call->state == CALL_PAUSED) {
@@ -734,6 +740,17 @@ void locks_look_at_sessions(struct service *s)
 
 /* --- after the loss of a connection, or of the queue itself --- */
 
+/* It is not in the queue any more, and has no lease. */
+static enum outcome outcome_of_loss(const struct call *call)
+{
+    if (call->op.status == OP_DEADLOCK)
+        return OUTCOME_DEADLOCK;
+    if (call->end == END_SESSION || call->end == END_LEASE || call->end == END_DEADLOCK)
+        return outcome_of_end(call);
+    /* Nobody takes over the place of a change of mode: its lease has ended. */
+    return call->op.upgrade != 0 ? OUTCOME_LOST : OUTCOME_SUPERSEDED;
+}
+
 static void on_resynced(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
@@ -744,11 +761,9 @@ static void on_resynced(struct op *op)
         stop_waiting(call);
         granted(call, call->granted ? call->granted : op->number,
                 call->granted ? call->granted_us : op->sent_us);
-    } else if (op->status == OP_LOST) {
+    } else if (op->status == OP_LOST || op->status == OP_DEADLOCK) {
         stop_waiting(call);
-        answer(call, call->end == END_SESSION    ? OUTCOME_LOST
-                     : call->end == END_DEADLOCK ? OUTCOME_DEADLOCK
-                                                 : OUTCOME_SUPERSEDED);
+        answer(call, outcome_of_loss(call));
     } else if (call->end != END_NONE || nobody_waits(call)) {
         withdraw(call, call->end == END_NONE ? END_CANCEL : call->end);
     }
@@ -760,6 +775,9 @@ static void resync(struct call *call)
         return;
     call->op.kind = OP_RESYNC;
     call->op.lazy = false;
+    /* Of a grant that has come in part and ended meanwhile nothing counts. */
+    for (size_t i = 0; i < call->op.nmembers; i++)
+        call->op.members[i].token = 0;
     call->op.number = call->ticket;
     call->op.patient = true;
     call->op.done = on_resynced;

@@ -413,3 +413,95 @@ def test_a_waiter_whose_daemon_was_frozen_is_not_overtaken_when_it_is_back(daemo
     first.wait(resource)
     first.release((resource, token))
     assert second.collect().keys() == {(request, resource)}
+
+
+def test_a_wait_that_was_taken_over_is_not_put_back(daemons, resource):
+    """Race: a client repeats its LOCK at another daemon, which takes its place over and is granted the lease. The
+    first daemon, which misses its waiter in the queue, puts it back: it would be granted a second time.
+
+    Fix: what has an id is not put back where that has leases or a place.
+    """
+    first, second = daemons
+    token = first.lock(resource)
+    ticket, request = first.wait(resource, id=resource)
+    again, _ = second.wait(resource, id=resource)
+    assert again == ticket
+    first.release((resource, token))
+    second.collect()
+    done = call(first.cursor, "resync_waiters", first.number, [1], [resource], [True], [False], [None], [None], [30000],
+                [ticket], [1], [request], [], [], [], [resource], [], [], [], [])
+    assert done["o_status"] == ["l"] and waiters(first.cursor, resource) == []
+
+
+# ---- changes of mode ----
+
+def test_upgrade_against_a_release(daemons, begin, resource):
+    """Race: a holder wants to become exclusive while the only other one releases: it sees the other's lease and
+    queues, and the release does not see it.
+
+    Fix: the upgrade needs the guard, which the release has: it is tried again.
+    """
+    first, second = daemons
+    mine, other = first.lock(resource, exclusive=False), second.lock(resource, exclusive=False)
+    releasing = begin()
+    second.release((resource, other), cursor=releasing.cursor())
+    assert first.change(resource, mine, True, wait=True) == ("r", None)
+    releasing.commit()
+    status, token = first.change(resource, mine, True, wait=True)
+    assert status == "g" and token > mine
+    assert holders(first.cursor, resource) == [(token, "exclusive")]
+
+
+def test_upgrade_against_a_release_that_comes_later(daemons, begin, resource):
+    """The other way round: the release does not get the guard. It still ends its lease, and the upgrade is looked at
+    again; also by the janitor, though somebody holds the resource: the one who waits."""
+    first, second = daemons
+    mine, other = first.lock(resource, exclusive=False), second.lock(resource, exclusive=False)
+    upgrading = begin()
+    assert first.change(resource, mine, True, wait=True, cursor=upgrading.cursor())[0] == "w"
+    request = first.requests[0]
+    second.release((resource, other))
+    assert second.last["o_pending"] == [resource]
+    upgrading.commit()
+    assert first.number in look(second.cursor)["o_wake"]
+    assert first.collect().keys() == {(request, resource)}
+    assert exclusive_holders(first.cursor, resource) == [1] == [len(holders(first.cursor, resource))]
+
+
+@pytest.mark.parametrize("end", ["release", "expiry", "force", "transfer"])
+def test_an_upgrade_whose_lease_ends_is_refused(daemons, resource, end):
+    """Race: a shared lease ends, by whomever, while its holder waits to become exclusive. It was granted the exclusive
+    one later, as if it had held it all the time; others may have been there meanwhile.
+
+    Fix: the request is refused, and the daemon told: LOST.
+    """
+    first, second = daemons
+    mine, other = first.lock(resource, exclusive=False, ttl=1000), second.lock(resource, exclusive=False, ttl=600000)
+    assert first.change(resource, mine, True, wait=True)[0] == "w"
+    request = first.requests[0]
+    if end == "release":
+        first.release((resource, mine))
+    elif end == "expiry":
+        expire_all(first.cursor)
+        look(second.cursor)
+    elif end == "force":
+        one(first.cursor, "select pglockd.force_lease(%s, %s, 'because')", resource, mine)
+    else:
+        assert call(first.cursor, "transfer_lease", resource, mine, "other", None, "", 30000)["o_status"] == "g"
+    assert first.collect() == {(request, ""): -1}
+    second.release((resource, other))
+    assert exclusive_holders(first.cursor, resource) == [0] and waiters(first.cursor, resource) == []
+
+
+def test_two_upgrades_at_once(daemons, begin, resource):
+    """Race: two holders both see only the other, and both queue: neither is ever served.
+
+    Fix: decided under the guard, one after the other; the second is refused at once.
+    """
+    first, second = daemons
+    mine, other = first.lock(resource, exclusive=False), second.lock(resource, exclusive=False)
+    upgrading = begin()
+    assert first.change(resource, mine, True, wait=True, cursor=upgrading.cursor())[0] == "w"
+    assert second.change(resource, other, True, wait=True) == ("r", None)
+    upgrading.commit()
+    assert second.change(resource, other, True, wait=True) == ("D", mine)

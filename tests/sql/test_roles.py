@@ -30,7 +30,7 @@ TABLES = {  # of the service; nobody else touches tables, but for what migrate k
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
     "rate_policy": "s", "rate_epoch": "s", "rate_counter": "siud", "rate_request": "siud",
     "session": "siud", "lease_exclusive": "siud", "lease_shared": "siud", "lease_tree": "siud",
-    "deadlock": "siud",
+    "refusal": "siud",
     "metric_sample": "si", "metric_series": "si", "metric_layout": "siu",
     "server": "s", "longest_ttl": "siud",
     "identity": "s", "identity_right": "s", "identity_epoch": "s", "api_key": "s",
