@@ -6,6 +6,6 @@ create or replace function pglockd.party(p_session bigint, p_instance integer, p
 returns text
 language sql immutable parallel safe
 as $$
-    select coalesce('session ' || p_session, 'connection ' || p_instance || '/' || p_conn)
+    select coalesce('session ' || p_session::text, 'connection ' || p_instance::text || '/' || p_conn::text)
 $$;
 comment on function pglockd.party(bigint, integer, bigint) is 'Who holds or waits, for the search for deadlocks.';

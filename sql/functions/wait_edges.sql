@@ -1,35 +1,70 @@
--- pglockd.wait_edges(ticket)
+-- pglockd.wait_edges(resource, ticket)
 -- Purpose:    whom does a waiting request wait for? Those whose leases are in its way, and those who wait before it and
 --             are in its way. Of the latter not all: whoever waits behind an exclusive request for the same resource
---             waits, through it, for all that that one waits for.
--- Parameters: ticket     of the request
--- Returns:    resource   the one of its members where they meet
---             party      whom it waits for, as pglockd.party() names them
+--             waits, through it, for all that that one waits for. That a party waits for itself does not count.
+--             Who wants slots of a semaphore does not wait for each of those who have some, or will have when it is
+--             their turn, but for as many as give it what is missing; and until those before it have been served.
+-- Parameters: resource, ticket   one of its rows
+-- Returns:    meets      the one of its resources where they meet
+--             party      whom it waits for, as pglockd.party() names them; null: an SQL caller, who never waits
+--             units      null; of a semaphore how many slots that one has, or waits for before it
+--             missing    null; of a semaphore how many of those must come free
+--             behind     null; of a semaphore the ticket of the request for slots before it
+--             resource   of what is in the way
+--             token      of the lease that is; null: a waiter is
+--             ticket     that waiter's
+-- Bounds:     10000 leases beneath a tree
 -- Tables:     waiter, lease (read)
 create or replace function pglockd.wait_edges(p_resource text, p_ticket bigint)
-returns table (resource text, party text)
+returns table (meets text, party text, units integer, missing bigint, behind bigint, resource text, token bigint,
+               ticket bigint)
 language sql stable
 as $$
     with claim as materialized (
-        select w.resource, w.ticket, w.mode = 'exclusive' as exclusive, w.scope = 'tree' as tree, w.slots, w.upgrade_token
-          from pglockd.waiter w where w.resource = p_resource and w.ticket = p_ticket
-        union
-        select w.resource, w.ticket, w.mode = 'exclusive', w.scope = 'tree', w.slots, w.upgrade_token
-          from pglockd.waiter w where w.members > 1 and w.ticket = p_ticket
-    )
-    select c.resource, pglockd.party(l.session_id, l.instance_id, l.conn_id)
-      from claim c
-     cross join lateral (
-        select x.* from pglockd.lease_conflicts(c.resource, c.exclusive, c.tree) x where x.token is distinct from c.upgrade_token
+        select w.resource, w.ticket, w.mode = 'exclusive' as exclusive, w.scope = 'tree' as tree, w.slots, w.weight,
+               w.upgrade_token, pglockd.party(w.session_id, w.instance_id, w.conn_id) as party
+          from pglockd.waiter w
+         where w.resource = p_resource and w.ticket = p_ticket
+            or w.members > 1 and w.ticket = p_ticket
+    ), others as (
+        select c.resource as meets, pglockd.party(l.session_id, l.instance_id, l.conn_id) as party, null::integer as units,
+               l.resource, l.token, null::bigint as ticket
+          from claim c
+         cross join lateral pglockd.lease_conflicts(c.resource, c.exclusive, false) l
+         where l.token is distinct from c.upgrade_token
         union all
-        select x.* from pglockd.lease_shared x where x.resource = c.resource and x.slots = c.slots) l
-    union
-    select c.resource, pglockd.party(q.session_id, q.instance_id, q.conn_id)
-      from claim c
-     cross join lateral pglockd.waiter_conflicts(c.resource, c.exclusive, c.tree, c.slots) q
-     where q.ticket < c.ticket
-       and q.ticket >= coalesce((select max(e.ticket) from pglockd.waiter e
-                                  where e.resource = c.resource and e.ticket < c.ticket and e.mode = 'exclusive'
-                                    and e.absent_until_us is null and not c.tree), q.ticket)
+        select c.resource, pglockd.party(l.session_id, l.instance_id, l.conn_id), null, l.resource, l.token, null
+          from claim c
+         cross join lateral (
+            select x.session_id, x.instance_id, x.conn_id, x.resource, x.token from pglockd.lease x
+             where c.tree and x.resource > pglockd.beneath_low(c.resource) and x.resource < pglockd.beneath_high(c.resource)
+               and x.resource <> c.resource and (c.exclusive or x.mode = 'exclusive')
+             limit 10000) l
+        union all
+        select c.resource, pglockd.party(q.session_id, q.instance_id, q.conn_id), null, q.resource, null, q.ticket
+          from claim c
+         cross join lateral pglockd.waiter_conflicts(c.resource, c.exclusive, c.tree, null) q
+         where q.ticket < c.ticket
+           and q.ticket >= coalesce((select max(e.ticket) from pglockd.waiter e
+                                      where e.resource = c.resource and e.ticket < c.ticket and e.mode = 'exclusive'
+                                        and e.absent_until_us is null and not c.tree), q.ticket)
+        union all
+        select c.resource, pglockd.party(l.session_id, l.instance_id, l.conn_id), l.weight, l.resource, l.token, null
+          from claim c
+          join pglockd.lease_shared l on l.resource = c.resource and l.slots is not null
+         where c.slots is not null
+        union all
+        select c.resource, pglockd.party(q.session_id, q.instance_id, q.conn_id), q.weight, q.resource, null, q.ticket
+          from claim c
+          join pglockd.waiter q on q.resource = c.resource and q.slots is not null and q.ticket < c.ticket
+                               and q.absent_until_us is null
+         where c.slots is not null
+    )
+    select o.meets, o.party, o.units, sum(o.units) over () + o.weight - o.slots,
+           max(o.ticket) filter (where o.units is not null) over (), o.resource, o.token, o.ticket
+      from (select x.*, c.weight, c.slots
+              from others x
+             cross join (select k.party, k.weight, k.slots from claim k limit 1) c
+             where x.party is distinct from c.party) o
 $$;
 comment on function pglockd.wait_edges(text, bigint) is 'Whom a waiting request waits for.';

@@ -505,3 +505,130 @@ def test_two_upgrades_at_once(daemons, begin, resource):
     assert second.change(resource, other, True, wait=True) == ("r", None)
     upgrading.commit()
     assert second.change(resource, other, True, wait=True) == ("D", mine)
+
+
+# ---- deadlocks ----
+
+def ring(first, second, resource):
+    """Each holds one of two and waits for the other's. (leases, requests)."""
+    a, b = f"{resource}/a", f"{resource}/b"
+    leases = (a, first.lock(a, conn=1)), (b, second.lock(b, conn=2))
+    requests = first.wait(b, conn=1), second.wait(a, conn=2)
+    return leases, requests
+
+
+def break_deadlocks(cursor, resource):
+    """How many requests of this test are refused."""
+    def refused():
+        return one(cursor, "select count(*) from pglockd.refusal where cycle::text like %s", f'%"{resource}/%')
+    before = refused()
+    search(cursor)
+    return refused() - before
+
+
+def search(cursor):
+    """A whole search for rings: the resources that it reports."""
+    reported, after = [], None
+    while True:
+        done = call(cursor, "break_deadlocks", after)
+        reported += done["o_resource"]
+        after = done["o_after"] or None
+        if after is None:
+            return reported
+
+
+def test_a_ring_is_broken_at_its_youngest(daemons, resource):
+    first, second = daemons
+    leases, (older, younger) = ring(first, second, resource)
+    assert break_deadlocks(first.cursor, resource) == 1
+    assert second.collect() == {(younger[1], ""): 0} and first.collect() == {}
+    assert waiters(first.cursor, f"{resource}/a") == [] and waiters(first.cursor, f"{resource}/b") == [older[0]]
+    second.release(leases[1])
+    assert first.collect().keys() == {(older[1], f"{resource}/b")}
+
+
+def test_a_ring_against_a_release_in_flight(daemons, begin, resource):
+    """Race: one of two who wait for each other has released, and the other has been granted what it waits for, but
+    that is not committed: the search sees a ring that there is no more, and refuses somebody for nothing.
+
+    Fix: the search locks what the ring consists of, and looks again; whoever is about to take a part of it away has
+    locked that.
+    """
+    first, second = daemons
+    leases, (older, younger) = ring(first, second, resource)
+    releasing = begin()
+    first.release(leases[0], cursor=releasing.cursor())
+    assert break_deadlocks(second.cursor, resource) == 0
+    releasing.commit()
+    assert break_deadlocks(second.cursor, resource) == 0
+    assert second.collect().keys() == {(younger[1], f"{resource}/a")}
+    assert waiters(first.cursor, f"{resource}/b") == [older[0]]
+
+
+def test_a_ring_against_a_withdrawal_in_flight(daemons, begin, resource):
+    """The same for one who has given up waiting."""
+    first, second = daemons
+    _, (older, _) = ring(first, second, resource)
+    leaving = begin()
+    first.withdraw(f"{resource}/b", *older, cursor=leaving.cursor())
+    assert break_deadlocks(second.cursor, resource) == 0
+    leaving.commit()
+    assert break_deadlocks(second.cursor, resource) == 0 and second.collect() == {}
+
+
+def test_who_is_passed_over_while_a_ring_is_looked_at_is_looked_at_again(daemons, begin, resource):
+    """Race: the search has the rows of a ring locked when somebody releases: their turn may have come, and nobody knew.
+
+    Fix: the search reports what they wait for, whether it refuses one or not.
+    """
+    first, second = daemons
+    a = f"{resource}/a"
+    ring(first, second, resource)
+    other = begin()
+    hold_row(other.cursor(), "lease", a, "update")  # so that it gives up
+    assert a in search(second.cursor) and second.collect() == {}
+
+
+def test_a_semaphore_with_somebody_who_lets_go_is_no_deadlock(daemons, resource):
+    """False positive: who waits for a slot does not wait for each of its holders. One of two who have a slot waits for
+    the one who wants one; the other will let go."""
+    first, second = daemons
+    pool, x = f"{resource}/pool", f"{resource}/x"
+    first.claim(pool, slots=2, conn=1)
+    _, other = second.claim(pool, slots=2, conn=2)
+    first.lock(x, conn=3)
+    assert first.claim(pool, slots=2, conn=3, wait=True)[0] == "w"
+    first.wait(x, conn=1)
+    assert break_deadlocks(first.cursor, resource) == 0
+    # And when that one waits for it, too, nobody is left who could.
+    second.wait(x, conn=2)
+    assert break_deadlocks(first.cursor, resource) == 1
+    second.release((pool, other))
+
+
+def test_who_waits_behind_others_for_slots_waits_for_them_to_be_served(daemons, resource):
+    """False positive: two in a line for slots are not in each other's way when both can have some. The first of them
+    waits, with another request, for what the second holds."""
+    first, second = daemons
+    pool, x = f"{resource}/pool", f"{resource}/x"
+    _, held = first.claim(pool, slots=3, weight=3, conn=1)
+    second.lock(x, conn=3)
+    assert first.claim(pool, slots=3, conn=2, wait=True)[0] == "w"
+    assert second.claim(pool, slots=3, conn=3, wait=True)[0] == "w"
+    first.wait(x, conn=2)
+    assert break_deadlocks(first.cursor, resource) == 0
+    first.release((pool, held))
+    assert break_deadlocks(first.cursor, resource) == 0
+
+
+def test_a_refusal_that_was_not_heard_is_told_again(daemons, resource):
+    """Race: the daemon is refused a request and has lost its connection, or does not know yet that it waits. Its
+    resync would put it back, into the same ring.
+
+    Fix: a refused request is not put back, and says so.
+    """
+    first, second = daemons
+    a = f"{resource}/a"
+    _, (_, (ticket, request)) = ring(first, second, resource)
+    assert break_deadlocks(first.cursor, resource) == 1
+    assert second.resync((a, ticket, request))["o_status"] == ["D"] and waiters(first.cursor, a) == []
