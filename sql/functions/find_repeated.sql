@@ -5,7 +5,7 @@
 -- Returns:    status   null when there is nothing; else a (number, token: the tokens), w (number: ticket), b (it waits,
 --                      and this request does not want to), m (the same id was used with other members, semaphore or
 --                      session) or r (somebody's transaction keeps a row locked: nothing was done, ask again)
---             number, token   see status; tokens in the order of the members
+--             number, token   see status; tokens in the order of the members, null unless status is a
 -- Tables:     lease, waiter (update), clock (read)
 create or replace function pglockd.find_repeated(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
@@ -33,6 +33,7 @@ begin
     if v_count > 0 then
         if v_alike < v_count or v_count <> cardinality(p_resource) then
             o_status := 'm';
+            o_token := null;
             return;
         end if;
         with mine as materialized (
@@ -55,8 +56,10 @@ begin
             return;
         elsif exists (select from pglockd.lease l where l.resource = any (p_resource) and l.token = any (o_token)) then
             o_status := 'r';
+            o_token := null;
             return;
         end if;
+        o_token := null;
     end if;
 
     select count(*), count(*) filter (where m.resource is not null), max(w.ticket)

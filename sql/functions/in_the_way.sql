@@ -7,6 +7,7 @@
 --             own_token       a lease that is not in its own way: the one whose mode is to change; null: none
 --             instance        the daemon that asks, which is alive
 -- Returns:    verdict   f free   l a lease is in the way   w only waiters are   n the semaphore has another limit
+--                       (only where before_ticket is null: who waits already waits until nobody has the other limit)
 --             stale_resource, stale_token   leases that have ended, or may have, and are to be removed before the
 --                       claim is looked at again: until then they are in the way, since somebody who has them
 --                       locked may renew them
@@ -21,6 +22,7 @@ declare
     v_now_us constant bigint := pglockd.lease_now();
     v_found bigint;
     v_taken bigint;
+    v_others bigint;
 begin
     select count(*), array_agg(c.resource) filter (where c.stale), array_agg(c.token) filter (where c.stale)
       into v_found, o_stale_resource, o_stale_token
@@ -31,26 +33,26 @@ begin
              cross join lateral pglockd.lease_conflicts(m.resource, m.exclusive, m.tree) l
              where l.token is distinct from p_own_token) c;
     if p_slots is not null then
-        if exists (select from pglockd.lease_shared l where l.resource = p_resource[1] and l.slots <> p_slots)
-           or exists (select from pglockd.waiter w where w.resource = p_resource[1] and w.slots <> p_slots) then
-            o_verdict := 'n';
-            return;
-        end if;
-        select coalesce(sum(c.weight), 0), o_stale_resource || array_agg(c.resource) filter (where c.stale),
+        select coalesce(sum(c.weight), 0), count(*) filter (where c.slots <> p_slots),
+               o_stale_resource || array_agg(c.resource) filter (where c.stale),
                o_stale_token || array_agg(c.token) filter (where c.stale)
-          into v_taken, o_stale_resource, o_stale_token
-          from (select l.resource, l.token, l.weight,
+          into v_taken, v_others, o_stale_resource, o_stale_token
+          from (select l.resource, l.token, l.weight, l.slots,
                        pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
                   from pglockd.lease_shared l
                  where l.resource = p_resource[1] and l.slots is not null) c;
-        v_found := v_found + (v_taken + p_weight > p_slots)::integer;
+        v_found := v_found + v_others + (v_taken + p_weight > p_slots)::integer;
     end if;
-    if v_found > 0 then
+    if p_slots is not null and p_before_ticket is null
+       and (v_others > 0 or exists (select from pglockd.waiter w
+                                     where w.resource = p_resource[1] and w.slots <> p_slots)) then
+        o_verdict := 'n';
+    elsif v_found > 0 then
         o_verdict := 'l';
     elsif exists (
             select from unnest(p_resource, p_exclusive, p_tree) m (resource, exclusive, tree)
              cross join lateral pglockd.waiter_conflicts(m.resource, m.exclusive, m.tree, p_slots) c
-             where (p_before_ticket is null or c.ticket < p_before_ticket)
+             where c.ticket < coalesce(p_before_ticket, 9223372036854775807)
                and (c.instance_id = p_instance
                     or exists (select from pglockd.instance d
                                 where d.instance_id = c.instance_id and d.heartbeat_us >= v_now_us - 3000000))) then

@@ -433,6 +433,39 @@ def test_a_wait_that_was_taken_over_is_not_put_back(daemons, resource):
     assert done["o_status"] == ["l"] and waiters(first.cursor, resource) == []
 
 
+def test_slots_of_two_limits_after_the_queue_was_lost(daemons, resource):
+    """Race: the queue is lost; somebody comes with another limit before the first one's daemon has put it back. Each
+    saw the other wait with another limit, and neither was ever served.
+
+    Fix: only a newcomer is refused because of those; who waits is served in its turn when no lease has another one.
+    """
+    first, second = daemons
+    token = first.lock(resource)
+    _, ticket = first.claim(resource, slots=2, wait=True)
+    request = first.requests[0]
+    one(first.cursor, "with lost as (delete from pglockd.waiter where resource = %s returning 1) select count(*) from lost",
+        resource)
+    assert second.claim(resource, slots=3, wait=True)[0] == "w"
+    other = second.requests[0]
+    done = call(first.cursor, "resync_waiters", first.number, [1], [resource], [False], [False], [2], [1], [30000],
+                [ticket], [1], [request], [], [], [], [], [], [], [], [])
+    assert done["o_status"] == ["w"]
+    assert second.claim(resource, slots=3) == ("n", None), "a newcomer is told"
+    first.release((resource, token))
+    assert first.grants().keys() == {request} and second.collect() == {}
+    first.release((resource, first.grants()[request]))
+    assert second.collect().keys() == {(other, resource)}
+
+
+def test_an_id_of_other_members_has_no_tokens_of_the_first(daemons, resource):
+    """An id that is used again, for something else, was answered with the tokens of what it had been used for."""
+    first, _ = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    assert first.claim(a, b, id=resource)[0] == "g"
+    assert first.claim(a, resource, id=resource) == ("m", None)
+    assert not first.last["o_grant_token"]
+
+
 # ---- changes of mode ----
 
 def test_upgrade_against_a_release(daemons, begin, resource):
