@@ -58,7 +58,9 @@ static void put_locks(struct request *r, struct json *j, const struct call *call
         put_lock(j, resource, token, op->nmembers > 0 ? op->members[i].exclusive : op->exclusive,
                  op->nmembers > 0 && op->members[i].tree);
         conn_holds(r->conn, resource, token, call->ttl_ms);
-        if (op->bound)
+        /* A lease that is bound is bound to whoever changes its mode, though only the database
+         * knows which are; it also makes sure that no other ends with the connection. */
+        if (op->bound || op->upgrade != 0)
             conn_bind(r->conn, resource, token);
     }
 }
@@ -105,8 +107,10 @@ static struct lock_grant grant_of(const struct call *call)
 static void reply_granted(struct request *r, const struct call *call)
 {
     struct lock_grant g = grant_of(call);
-    if (call->op.upgrade != 0 && call->op.upgrade != call->token)
+    if (call->op.upgrade != 0 && call->op.upgrade != call->token) {
         conn_holds_not(r->conn, call->op.resource, call->op.upgrade);
+        conn_unbind(r->conn, call->op.resource, call->op.upgrade);
+    }
     if (g.session != 0 || call->op.upgrade != 0) { /* the time that is left is asked for first */
         struct json rows = json_to(&r->rows);
         put_locks(r, &rows, call);

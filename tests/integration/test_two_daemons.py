@@ -170,6 +170,26 @@ def test_an_id_comes_back_through_the_other_daemon(connect, sql, daemon, other, 
 
 # ---- a daemon that dies ----
 
+@pytest.mark.parametrize("same", [True, False], ids=["of the holder", "of another"])
+@pytest.mark.parametrize("mode", ["exclusive", "shared"])
+def test_a_bound_lease_ends_with_the_connection_that_changed_its_mode(connect, daemon, other, resource, same, mode):
+    """It is bound to whoever changes it, and to nobody else; what was not bound before is not bound then."""
+    holder = connect(daemon)
+    first = "shared" if mode == "exclusive" else "exclusive"
+    token = holder.lock(resource, f"mode={first} bind=connection")
+    unbound = holder.lock(resource + "/unbound", f"mode={first}")
+    changer = holder if same else connect(other)
+    changer.ask_ok(f"LOCK {resource} token={token} mode={mode}")
+    kept = changer.ask_ok(f"LOCK {resource}/unbound token={unbound} mode={mode}")["token"]
+    watcher = connect(daemon)
+    if not same:
+        holder.close()
+        assert watcher.ask(f"LOCK {resource}").status == "BUSY"
+    changer.close()
+    watcher.ask_ok(f"LOCK {resource} wait=inf")
+    watcher.ask_ok(f"CHECK {resource}/unbound token={kept}")
+
+
 def test_a_killed_daemon_s_waiters_vanish_and_others_are_served(connect, peer, sql, resource):
     doomed = peer()
     number = doomed.instance()
