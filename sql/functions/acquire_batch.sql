@@ -48,7 +48,7 @@ declare
     v_item integer[];
     v_status "char"[];
     v_number bigint[];
-    v_granted text[];
+    v_granted bigint[];
     v_one record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -114,14 +114,14 @@ begin
                             or not pglockd.is_repeated(p_id[k], coalesce(p_owner[k], ''), coalesce(p_identity[k], '')))
                        and (not now.trees or not pglockd.is_covered(p_resource[k], p_exclusive[k]))
                     offset 0) n
-            returning lease.token, lease.resource
+            returning lease.token, lease.request_id
         )
-        select array_agg(g.token order by g.token), array_agg(g.resource order by g.token) into o_number, v_granted
+        select array_agg(g.token order by g.token), array_agg(g.request_id order by g.token) into o_number, v_granted
           from granted g;
         if cardinality(o_number) = v_count then
             return;
         elsif o_number is not null then
-            v_one := pglockd.place_grants(p_resource, v_free, v_granted);
+            v_one := pglockd.place_grants(p_request, v_granted);
             o_item := v_one.o_item;
             o_status := v_one.o_status;
         end if;

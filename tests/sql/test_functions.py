@@ -58,6 +58,17 @@ def test_free_and_held_resources_in_one_batch(me, other, resource):
     assert all(s == "g" for n, (s, _) in answers.items() if n not in held)
 
 
+def test_a_repeated_id_beside_a_newcomer_for_the_same_resource(me, other, resource):
+    """In one batch: the one has a lease, the other is granted one, each hears of its own."""
+    mine = me.lock(resource, exclusive=False, id=resource)
+    other.lock(resource + "/held")
+    (again, token), (granted, new), (busy, _) = me.acquire(
+        {"resource": resource, "exclusive": False, "id": resource}, {"resource": resource, "exclusive": False},
+        {"resource": resource + "/held"})
+    assert (again, token, granted, busy) == ("a", mine, "g", "b")
+    assert new == max(t for t, _ in holders(me.cursor, resource)) > mine
+
+
 @pytest.mark.parametrize("held,asked,status", [
     (True, True, "b"), (True, False, "b"), (False, True, "b"), (False, False, "g")])
 def test_modes(me, other, resource, held, asked, status):
