@@ -1,8 +1,8 @@
 # Documents and man pages.
 
 dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md docs/architecture.md \
-    docs/files.md docs/metrics.md docs/operations.md docs/performance.md docs/protocol.md \
-    docs/rate-limits.md docs/security.md
+    docs/fencing.md docs/files.md docs/metrics.md docs/operations.md docs/performance.md \
+    docs/protocol.md docs/rate-limits.md docs/security.md
 dist_man_MANS += docs/man/libpglockd.3 docs/man/pglockctl.1 docs/man/pglockd.8 \
     docs/man/pglockd.ini.5
 
@@ -35,4 +35,5 @@ dist_transcripts_DATA = \
     docs/transcripts/16-semaphores.txt \
     docs/transcripts/17-modes.txt \
     docs/transcripts/18-deadlock.txt \
-    docs/transcripts/19-keys.txt
+    docs/transcripts/19-keys.txt \
+    docs/transcripts/20-fenced.txt

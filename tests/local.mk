@@ -135,12 +135,15 @@ EXTRA_DIST += \
     tests/integration/proxy.py \
     tests/integration/test_cli.py \
     tests/integration/test_contrib.py \
+    tests/integration/test_documents.py \
     tests/integration/test_events.py \
     tests/integration/test_failover.py \
     tests/integration/test_faults.py \
     tests/integration/test_files.py \
     tests/integration/test_force.py \
     tests/integration/test_git.py \
+    tests/integration/test_fence.py \
+    tests/integration/test_hold.py \
     tests/integration/test_injection.py \
     tests/integration/test_isolation.py \
     tests/integration/test_isolation_claims.py \
@@ -162,6 +165,7 @@ EXTRA_DIST += \
     tests/integration/test_two_daemons.py \
     tests/prometheus/pglockd_test.yml \
     tests/sql/test_failover_functions.py \
+    tests/sql/test_fence_functions.py \
     tests/sql/test_functions.py \
     tests/sql/test_locked_rows.py \
     tests/sql/test_metric_functions.py \

@@ -7,7 +7,7 @@
 --             ttl_ms   null: as it is
 -- Returns:    status    g done (number: token)   w waits (number: ticket)   b somebody is in the way   q quiet period
 --                       l that token holds no longer   d another identity holds it   D deadlock (number: token of the
---                       other lease)   m it is a slot of a semaphore   r guarded or locked: ask again
+--                       other lease)   m it is a slot of a semaphore   f fenced, r guarded or locked: ask again
 --             number, grant_request, grant_resource, grant_token, wake, pending   as pglockd.acquire_batch()
 -- Tables:     lease, waiter (insert, update, delete), tombstone, longest_ttl (insert), clock (read)
 create or replace function pglockd.change_claim(
@@ -35,13 +35,14 @@ begin
     elsif l.slots is not null then
         o_status := 'm';
     elsif not pglockd.try_guards(array[p_resource], array[l.scope = 'tree']) or pglockd.lock_leases(array[p_resource], array[p_token]) = '{null}' then
-        o_status := case when exists (select from pglockd.lease x where x.resource = p_resource and x.token = p_token)
-                         then 'r' else 'l' end;
+        o_status := case when not exists (select from pglockd.lease x where x.resource = p_resource and x.token = p_token)
+                         then 'l' when pglockd.is_fenced(p_resource, p_token) then 'f' else 'r' end;
     end if;
     if o_status is not null then
         return;
     end if;
-    p_ttl_ms := case when l.session_id is null then coalesce(p_ttl_ms, l.ttl_ms) else l.ttl_ms end;
+    p_ttl_ms := case when l.session_id is null and l.hold_id is null then coalesce(p_ttl_ms, l.ttl_ms)
+                     else l.ttl_ms end;
     perform pglockd.note_ttl(array[p_ttl_ms]);
 
     if not p_exclusive or l.mode = 'exclusive' then
@@ -96,6 +97,8 @@ begin
           from pglockd.grant_leases(p_instance, array[p_resource], '{t}', array[l.scope = 'tree'], null, null, p_ttl_ms,
                    p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound,
                    true, 0) g;
+        update pglockd.lease x set hold_id = l.hold_id
+         where l.hold_id is not null and x.resource = p_resource and x.token = o_number;
     elsif p_wait then
         o_status := 'w';
         -- Before all others.

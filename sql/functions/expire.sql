@@ -1,7 +1,7 @@
 -- pglockd.expire(resource, token)
 -- Purpose:    removes those of the leases that have ended: expired with their grace, themselves or with their session,
---             or held by an SQL session that is gone. What somebody holds locked (a renewal in flight) is skipped: it
---             still holds.
+--             or held by an SQL session that is gone. What somebody holds locked (a renewal in flight, or a fence) is
+--             skipped: it still holds.
 -- Parameters: resource, token   one element a lease
 -- Returns:    resources of the leases that were removed; null: none.
 -- Tables:     session (update), lease (delete), tombstone (insert), clock (read)
@@ -30,7 +30,8 @@ begin
                     then pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us
                          and not exists (select from pglockd.session s
                                           where s.session_id = l.session_id and s.ended_us is null)
-                    else pg_try_advisory_xact_lock(1346849799, l.hold_id) end
+                    else l.hold_id is distinct from (select pglockd.hold_number())
+                         and pg_try_advisory_xact_lock(1346849799, l.hold_id) end
            for update of l skip locked
     ), gone as (
         delete from pglockd.lease l using due

@@ -1,5 +1,5 @@
 -- pglockd.explain_missing(resource, token, identity, done)
--- Purpose:    why a release or renewal did not find some of its leases.
+-- Purpose:    why a renewal did not find some of its leases.
 -- Parameters: done   positions in the other arrays that need no explanation; null: none
 -- Returns:    item, status   the other positions: l lost (or in its grace), d denied (another identity holds it), r locked by
 --                            somebody's transaction
@@ -18,4 +18,4 @@ as $$
      where k <> all (coalesce(p_done, '{}'))
 $$;
 comment on function pglockd.explain_missing(text[], bigint[], text[], integer[]) is
-    'Why a release or renewal did not find some of its leases.';
+    'Why a renewal did not find some of its leases.';

@@ -4,7 +4,8 @@
 -- Parameters: token    which lease; null: all of the resource
 --             reason   why, kept and shown
 -- Returns:    a row for every lease that ended (status OK, its token); one row LOST when there was none,
---             or FENCED when somebody's transaction keeps one of them: then nothing was done.
+--             or FENCED when somebody's transaction keeps one of them
+--             (pglockd.assert_fence()): then nothing was done.
 -- Errors:     25001 outside of READ COMMITTED, 42501 without the right, 57P03 as pglockd.check_server().
 -- Tables:     as force_leases
 create or replace function pglockd.force(resource text, token bigint default null, reason text default null)

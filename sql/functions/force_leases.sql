@@ -4,8 +4,8 @@
 -- Parameters: token    which lease; null: all of the resource
 --             reason   why; null: not said
 --             by       who
--- Returns:    status    g they ended   l there was none   f somebody's transaction keeps one of them: nothing
---                       was done
+-- Returns:    status    g they ended   l there was none   f somebody's transaction keeps one of them
+--                       (pglockd.assert_fence()): nothing was done
 --             token, owner, identity, held_ms   of each that ended
 --             pending   resources that someone must promote later
 -- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server().
@@ -17,7 +17,7 @@ create or replace function pglockd.force_leases(
 language plpgsql
 as $$
 declare
-    v_until constant timestamptz := clock_timestamp() + interval '500 ms';
+    v_until constant timestamptz := clock_timestamp() + interval '200 ms';
     v_free bigint;
     v_all bigint;
     r record;
@@ -35,7 +35,7 @@ begin
             o_status := 'f';
             return;
         end if;
-        perform pg_sleep(0.01);
+        perform pg_sleep(0.005);
     end loop;
     with gone as (
         delete from pglockd.lease l where l.resource = p_resource and (p_token is null or l.token = p_token)

@@ -4,7 +4,7 @@
 --                         is null has no end
 --             owner, session   null for all
 --             after_…  the last row of the page before; null for the first page
--- Returns:    at most leases_max rows.
+-- Returns:    at most leases_max rows; ttl_ms null where there is none.
 -- Tables:     lease, session, clock (read)
 create or replace function pglockd.list_leases(
     p_low text[], p_high text[], p_owner text, p_after_resource text, p_after_token bigint, p_leases_max integer,
@@ -25,8 +25,10 @@ begin
     loop
         return query
             select l.resource, l.token, l.owner, l.mode::text, l.scope::text,
-                   pglockd.ttl_left_ms(coalesce((select s.expires_us from pglockd.session s where s.session_id = l.session_id), l.expires_us),
-                                       v_now_us),
+                   case when l.hold_id is null
+                        then pglockd.ttl_left_ms(coalesce((select s.expires_us from pglockd.session s
+                                                            where s.session_id = l.session_id), l.expires_us),
+                                                 v_now_us) end,
                    greatest(0, extract(epoch from clock_timestamp() - l.granted_at) * 1000)::bigint,
                    l.note, l.instance_id, l.conn_id,
                    to_char(l.granted_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), l.session_id,

@@ -15,6 +15,7 @@
 --                        l lost: that token holds no longer (in its grace: the resource is open now)
 --                        d denied: another identity holds it
 --                        r somebody's transaction keeps the row locked: nothing was done, ask again
+--                        f the same, by pglockd.assert_fence()
 --             number     see status
 --             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
 -- Errors:     25001 outside of READ COMMITTED; 55P03 after lock_timeout. Everything else that can be expected is a status.
@@ -100,7 +101,7 @@ begin
         o_pending := v_done.o_pending;
     end if;
     if coalesce(cardinality(o_item), 0) < v_count then
-        v_done := pglockd.explain_missing(p_resource, p_token, p_identity, o_item);
+        v_done := pglockd.explain_unreleased(p_instance, p_resource, p_token, p_identity, p_conn, o_item);
         o_item := o_item || v_done.o_item;
         o_status := o_status || v_done.o_status;
         o_number := o_number || array_fill(null::bigint, array[cardinality(v_done.o_item)]);

@@ -2,10 +2,11 @@
 -- Purpose:    sets the remaining time of leases to a TTL (never adds to it). A lease ends only when its
 --             row is removed, so renewing needs no guard. Nothing that changes is indexed unless the
 --             TTL shrinks: the update is HOT.
---             A lease that is bound to a session keeps the session's time: it is told what is left of it.
+--             A lease that is bound to a session keeps the session's time: it is told what is left of it. One of
+--             pglockd.hold() has no TTL, and gets none.
 -- Parameters: as release_batch; ttl_ms null keeps the lease's TTL
 --             conn   connections that ask: a lease that is bound to a connection is bound to this one from now on
--- Returns:    item, status   g renewed (number: ttl_ms)   G the same, and it is bound to the connection
+-- Returns:    item, status   g renewed (number: ttl_ms; -1: it has none)   G the same, and it is bound to the connection
 --                            l lost   d denied   r locked: ask again
 -- Tables:     lease (update), longest_ttl (insert), clock (read)
 create or replace function pglockd.renew_batch(
@@ -21,7 +22,8 @@ begin
     perform pglockd.note_ttl(p_ttl_ms);
     with due as materialized (
         select k, l.resource, l.token,
-               case when l.session_id is null then coalesce(p_ttl_ms[k], l.ttl_ms) else l.ttl_ms end as ttl_ms
+               case when l.session_id is null and l.hold_id is null then coalesce(p_ttl_ms[k], l.ttl_ms)
+                    else l.ttl_ms end as ttl_ms
           from generate_series(1, v_count) k
           join pglockd.lease l on l.resource = p_resource[k] and l.token = p_token[k]
          where (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
@@ -37,7 +39,8 @@ begin
           from due
          where l.resource = due.resource and l.token = due.token
         returning due.k, l.bound,
-                  case when l.session_id is null then l.ttl_ms
+                  case when l.hold_id is not null then -1
+                       when l.session_id is null then l.ttl_ms
                        else (select pglockd.ttl_left_ms(s.expires_us, v_now_us) from pglockd.session s
                               where s.session_id = l.session_id) end as ttl_ms
     )

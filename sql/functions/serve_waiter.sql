@@ -4,8 +4,9 @@
 --             resource, ticket   one of its rows
 -- Returns:    verdict   g granted   b blocked, or nothing is
 --                       granted for now   p passed over: its daemon gives no sign of life, its row is locked, or
---                       its session has ended   r it cannot be decided now: a guard is held elsewhere, or its
---                       session is locked   x refused: the lease has ended whose mode was to change
+--                       its session has ended   r it cannot be decided now: a guard is held elsewhere, its
+--                       session is locked, or the lease whose mode is to change   x refused: the lease has ended
+--                       whose mode was to change
 --             request, resource, token   as pglockd.hand_over(), of a grant to a waiter of this daemon
 --             wake      the daemon that has a refusal, or the other one that has a grant, to collect
 -- Tables:     waiter (delete, update), lease (insert), refusal, tombstone (insert), session (lock), instance,
@@ -23,6 +24,7 @@ declare
     v_now_us constant bigint := pglockd.lease_now();
     v_look record;
     v_gone text[];
+    v_hold integer;
     w pglockd.waiter;
 begin
     select x.* into w from pglockd.waiter x where x.resource = p_resource and x.ticket = p_ticket;
@@ -94,15 +96,24 @@ begin
         o_verdict := 'b';
         return;
     end if;
+    if w.upgrade_token is not null then
+        perform from pglockd.lease l
+          where l.resource = w.resource and l.token = w.upgrade_token for update skip locked;
+        if not found then  -- fenced, or gone by now: then the next look refuses
+            o_verdict := 'r';
+            return;
+        end if;
+        delete from pglockd.lease l where l.resource = w.resource and l.token = w.upgrade_token
+        returning l.hold_id into v_hold;
+    end if;
     o_verdict := 'g';
     delete from pglockd.waiter q where q.resource = any (v_resource) and q.ticket = w.ticket;
-    if w.upgrade_token is not null then
-        delete from pglockd.lease l where l.resource = w.resource and l.token = w.upgrade_token;
-    end if;
     select array_agg(g.resource), array_agg(g.token) into o_resource, o_token
       from pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,
                w.request_id, w.owner, w.note, w.identity, w.idempotency_key, w.session_id, w.grace_ms, w.bound,
                w.instance_id is not distinct from p_instance, greatest(w.ticket, 0)) g;
+    update pglockd.lease l set hold_id = v_hold
+     where v_hold is not null and l.resource = w.resource and l.token = o_token[1];
     if w.instance_id is not distinct from p_instance then
         o_request := array_fill(w.request_id, array[cardinality(o_token)]);
     else

@@ -5,11 +5,12 @@
 --             identity   authenticated name of the client; an empty one is not compared
 -- Returns:    status    g closed   l it has ended or never was   d the secret is wrong, or it is another
 --                       identity's
---                       f somebody's transaction keeps one of its leases locked: nothing was done
+--                       f somebody's transaction keeps it or one of its leases locked
+--                       (pglockd.assert_fence()): nothing was done
 --             released  how many locks it had
 --             reason, lost_ms   why and since when it is lost
 --             pending   resources that someone must promote later
--- Errors:     25001 outside of READ COMMITTED; 55P03 where the session's row stays locked for lock_timeout.
+-- Errors:     25001 outside of READ COMMITTED.
 -- Tables:     session (update), and those of session_end_leases and hand_over
 create or replace function pglockd.session_close(
     p_session bigint, p_secret text, p_identity text default '',
@@ -18,7 +19,8 @@ language plpgsql
 as $$
 declare
     c_hand_over_max constant integer := 500;
-    v_until constant timestamptz := clock_timestamp() + interval '500 ms';
+    -- Renewals of other sessions come over the same connection: they must not stand behind this for long.
+    v_until constant timestamptz := clock_timestamp() + interval '50 ms';
     v_free bigint;
     v_all bigint;
     v_ended record;
@@ -26,30 +28,31 @@ declare
     r record;
 begin
     perform pglockd.require_read_committed();
-    select s.ended_reason::text as reason, s.ended_at, s.ended_us,
-           p_secret is not null and s.secret_sha256 <> sha256(convert_to(p_secret, 'UTF8'))
-             or not (s.identity = '' or p_identity in ('', s.identity)) as wrong
-      into r
-      from pglockd.session s where s.session_id = p_session for update;
-    if not found then
-        o_status := 'l';
-        o_reason := 'unknown';
-        return;
-    elsif r.wrong then
-        o_status := 'd';
-        return;
-    elsif r.ended_us is not null then
-        o_status := 'l';
-        o_reason := r.reason;
-        o_lost_ms := greatest(0, extract(epoch from clock_timestamp() - r.ended_at) * 1000)::bigint;
-        return;
-    end if;
-    -- Nobody binds a lease any more: who did has committed. All of them or none.
     loop
-        select count(*) into v_all from pglockd.lease l where l.session_id = p_session;
-        select count(*) into v_free
-          from (select from pglockd.lease l where l.session_id = p_session for update skip locked) f;
-        exit when v_free >= v_all;
+        select s.ended_reason::text as reason, s.ended_at, s.ended_us,
+               p_secret is not null and s.secret_sha256 <> sha256(convert_to(p_secret, 'UTF8'))
+                 or not (s.identity = '' or p_identity in ('', s.identity)) as wrong
+          into r
+          from pglockd.session s where s.session_id = p_session for update skip locked;
+        if found and r.wrong then
+            o_status := 'd';
+            return;
+        elsif found and r.ended_us is not null then
+            o_status := 'l';
+            o_reason := r.reason;
+            o_lost_ms := greatest(0, extract(epoch from clock_timestamp() - r.ended_at) * 1000)::bigint;
+            return;
+        elsif found then
+            -- Nobody binds a lease any more: who did has committed. All of them or none.
+            select count(*) into v_all from pglockd.lease l where l.session_id = p_session;
+            select count(*) into v_free
+              from (select from pglockd.lease l where l.session_id = p_session for update skip locked) f;
+            exit when v_free >= v_all;
+        elsif not exists (select from pglockd.session s where s.session_id = p_session) then
+            o_status := 'l';
+            o_reason := 'unknown';
+            return;
+        end if;
         if clock_timestamp() > v_until then
             o_status := 'f';
             return;

@@ -67,6 +67,10 @@ begin
     o_more := o_more or r.o_more;
     v_resources := v_resources || r.o_resources;
 
+    r := pglockd.sweep_holds(p_leases_max);
+    o_more := o_more or r.o_more;
+    v_resources := v_resources || r.o_resources;
+
     with stale as (
         delete from pglockd.waiter w where w.absent_until_us <= v_now_us returning w.resource
     )
@@ -91,10 +95,6 @@ begin
     if p_look then
         delete from pglockd.refusal d where d.found_at < clock_timestamp() - interval '1 hour';
         perform pglockd.forget_trees();
-        -- What SQL sessions held that are gone.
-        v_resources := v_resources || pglockd.expire(
-            array(select l.resource from pglockd.lease l where l.hold_id is not null order by l.resource, l.token),
-            array(select l.token from pglockd.lease l where l.hold_id is not null order by l.resource, l.token));
         -- Not every release knows of those who wait for trees or several resources, or to change a mode. Some of
         -- them, by chance, so that everybody's turn comes.
         v_resources := v_resources || array(

@@ -3,9 +3,9 @@
 --             token is fenced off.
 -- Parameters: owner      null: as it is           session    not null: bound to that session from now on
 --             identity   authenticated name of who asks; an empty one is not compared
---             ttl_ms     for a lease that leaves its session
+--             ttl_ms     for a lease that leaves its session, or the SQL session that held it
 -- Returns:    status    g done (token)   l that token holds no longer   d another identity holds it
---                       s the session has ended or never was   r guarded or locked: nothing was done
+--                       s the session has ended or never was   f fenced, r guarded or locked: nothing was done
 --             token     the new one
 -- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server().
 -- Tables:     lease (insert, delete), waiter (delete), refusal, tombstone, longest_ttl (insert), session (lock), clock (read)
@@ -46,7 +46,8 @@ begin
     v_identity := coalesce((select s.identity from pglockd.session s where s.session_id = p_session), l.identity);
     if pglockd.lock_leases(array[p_resource], array[p_token]) = '{null}' then
         o_status := case when exists (select from pglockd.lease x where x.resource = p_resource and x.token = p_token)
-                         then 'r' else 'l' end;
+                         then case when pglockd.is_fenced(p_resource, p_token) then 'f' else 'r' end
+                         else 'l' end;
         return;
     end if;
     delete from pglockd.lease x where x.resource = p_resource and x.token = p_token returning x.* into l;
@@ -54,7 +55,7 @@ begin
     values (l.token, pglockd.lease_now(), clock_timestamp(), 'superseded', l.resource, l.owner, l.identity,
             'given to ' || coalesce(p_owner, 'session ' || p_session), l.session_id);
     v_ttl_ms := case when p_session is not null then 9000000000000
-                     when l.session_id is not null then p_ttl_ms else l.ttl_ms end;
+                     when l.session_id is not null or l.hold_id is not null then p_ttl_ms else l.ttl_ms end;
     select g.token into o_token
       from pglockd.grant_leases(null, array[l.resource], array[l.mode = 'exclusive'], array[l.scope = 'tree'], l.slots,
                l.weight, v_ttl_ms, null, null, coalesce(p_owner, l.owner), l.note, v_identity, null, p_session, l.grace_ms,

@@ -10,9 +10,17 @@ select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.iden
             then l.token end as token,
        l.granted_at,
        clock_timestamp() - l.granted_at as held,
-       pglockd.ttl_left_ms(coalesce(s.expires_us, l.expires_us), c.now_us) * interval '1 millisecond' as ttl_left,
+       case when l.hold_id is null
+            then pglockd.ttl_left_ms(coalesce(s.expires_us, l.expires_us), c.now_us) * interval '1 millisecond'
+       end as ttl_left,
        coalesce(s.expires_us, l.expires_us) <= c.now_us as expired,
-       i.name as instance, l.conn_id, l.session_id as session
+       i.name as instance, l.conn_id, l.session_id as session,
+       case when l.hold_id is not null
+            then (select k.pid from pg_catalog.pg_locks k
+                   where k.locktype = 'advisory' and k.classid = 1346849799 and k.objid = l.hold_id
+                     and k.objsubid = 2 and k.mode = 'ShareLock' and k.granted
+                     and k.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+                   limit 1) end as held_by_pid
   from pglockd.lease l
  cross join (select pglockd.lease_reading(k.floor_us, k.base_us, k.wall_at) as now_us
                from pglockd.clock k where k.one) c
@@ -29,8 +37,9 @@ comment on column pglockd.locks.note is 'Free text of the holder.';
 comment on column pglockd.locks.token is 'Fencing token; null for who neither holds the lease nor may force it.';
 comment on column pglockd.locks.granted_at is 'Wall clock of the server at the grant.';
 comment on column pglockd.locks.held is 'How long it has been held.';
-comment on column pglockd.locks.ttl_left is 'What is left of its TTL in lease time; 0 in the moment before it may be removed.';
+comment on column pglockd.locks.ttl_left is 'What is left of its TTL in lease time; 0 in the moment before it may be removed; null where it has none: it ends with the SQL session that called pglockd.hold().';
 comment on column pglockd.locks.expired is 'It may be removed by anyone and blocks no new request.';
 comment on column pglockd.locks.instance is 'Daemon through which it was granted; null for SQL and for daemons that are gone.';
 comment on column pglockd.locks.conn_id is 'Connection of that daemon.';
 comment on column pglockd.locks.session is 'Session that it is bound to; null for a lock of its own.';
+comment on column pglockd.locks.held_by_pid is 'Process of the SQL session that holds it by pglockd.hold(), as in pg_stat_activity; null for other locks, and in the moment after that session has ended.';

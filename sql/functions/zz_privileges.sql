@@ -25,7 +25,8 @@ grant select on pglockd.locks, pglockd.queue, pglockd.sessions, pglockd.instance
 
 -- Clients by SQL: the security definer functions and nothing else.
 grant execute on function pglockd.lock(text, text, text, interval, text, text, text, integer),
-    pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval),
+    pglockd.unlock(text, bigint), pglockd.renew(text, bigint, interval), pglockd.hold(text, text, text, text, text),
+    pglockd.assert_fence(text, bigint), pglockd.fence_guard(),
     pglockd.rate(text, bigint, text, bigint, interval, bigint, boolean, text) to pglockd_client;
 
 grant select on pglockd.locks, pglockd.queue, pglockd.sessions, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;

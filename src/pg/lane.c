@@ -184,6 +184,22 @@ static void finish_all(struct flight *f)
     }
 }
 
+static bool was_locked(const struct op *op)
+{
+    return op->status == OP_GUARDED || op->status == OP_FENCED;
+}
+
+/* A release met a row that somebody keeps locked: it, and others of that kind, will be tried again.
+ */
+static void stay_careful(struct lane *lane, const struct flight *f)
+{
+    list_for_each(at, &f->batch.ops[OP_RELEASE])
+    {
+        if (was_locked(container_of(at, struct op, link)))
+            lane->careful_until_us = clock_mono_us() + 1000 * CAREFUL_MS;
+    }
+}
+
 /* --- sending --- */
 
 static void on_rows(void *arg, int call, const struct link_rows *rows)
@@ -290,6 +306,7 @@ static void on_end(void *arg, const struct link_outcome *outcome)
     /* One that was sent before another was refused says nothing about what is left of that. */
     if (f->share == lane->share)
         lane->share = lane->o.batch_max;
+    stay_careful(lane, f);
     /* News first: a waiter whose operation is in this batch takes its grant with its answer. */
     tell_news(lane, f);
     finish_all(f);

@@ -26,7 +26,8 @@ enum op_kind {
     OP_KINDS
 };
 
-enum { OP_KEEP_NONE = -1, OP_TTL_SAME = -1 };
+/* OP_TTL_NONE: what is said of a lease of pglockd.hold(). */
+enum { OP_KEEP_NONE = -1, OP_TTL_SAME = -1, OP_TTL_NONE = -1 };
 
 /* The TTL of a lease that is bound to a session: one that never runs out, 285 years. */
 #define OP_TTL_SESSION INT64_C(9000000000000)
@@ -41,6 +42,7 @@ enum op_status {
     OP_BUSY = 'b',        /* somebody holds it */
     OP_QUIET = 'q',       /* nothing is granted for now */
     OP_GUARDED = 'r',     /* the guard is held elsewhere: nothing was done */
+    OP_FENCED = 'f',      /* a transaction keeps the lease by assert_fence(): nothing was done */
     OP_LOST = 'l',        /* no such lease, no such waiter */
     OP_DENIED = 'd',      /* another identity holds it */
     OP_MISMATCH = 'm',    /* the id was used with other arguments */

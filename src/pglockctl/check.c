@@ -10,8 +10,14 @@ static int check_main(struct ctl *ctl, const struct opt_words *words)
     int status = ctl_ask(ctl, "CHECK", words, &reply);
 
     if (status == CTL_OK && !ctl->json) {
-        buf_puts(&out, "held, expires in ");
-        text_put_duration(&out, pglockd_reply_int(reply, "ttl_ms", 0));
+        int64_t left_ms = pglockd_reply_int(reply, "ttl_ms", -1);
+        buf_puts(&out, "held, ");
+        if (left_ms < 0) { /* by an SQL session */
+            buf_puts(&out, "without a TTL");
+        } else {
+            buf_puts(&out, "expires in ");
+            text_put_duration(&out, left_ms);
+        }
         puts(buf_cstr(&out));
     }
     buf_free(&out);

@@ -343,6 +343,8 @@ struct lock_grant {
 void reply_locked(struct request *r, const struct lock_grant *g);
 void verb_lock(struct request *r, const struct wire_request *w);
 void verb_cancel(struct request *r, const struct wire_request *w);
+/* The field "ttl_ms": null where there is none. */
+void lease_put_ttl(struct json *j, int64_t ttl_ms);
 /* What is said of an outcome that needs no look at the database. */
 void lock_refuse(struct request *r, enum outcome outcome);
 /* Makes r's call; it is the request's until it is answered. */

@@ -39,7 +39,7 @@ static void on_unlocked_or_renewed(struct call *call)
     } else if (call->outcome == OUTCOME_OK) {
         struct json j = request_begin(r, STATUS_OK);
         if (call->op.kind == OP_RENEW)
-            json_put_int(&j, "ttl_ms", call->ttl_ms);
+            lease_put_ttl(&j, call->ttl_ms);
         else
             json_put_int(&j, "held_ms", call->held_ms);
         request_end(r, STATUS_OK, &j);
@@ -272,6 +272,8 @@ static void on_transferred(struct ask *a, bool ok)
         session_lost(r, r->session, (struct str){0}, -1);
     } else if (r->total == 'r') {
         lock_refuse(r, OUTCOME_UNAVAILABLE);
+    } else if (r->total == 'f') {
+        lock_refuse(r, OUTCOME_FENCED);
     } else {
         query_lost_again(r);
     }

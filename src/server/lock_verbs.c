@@ -13,6 +13,9 @@ static const struct {
     const char *message;
 } refusals[OUTCOMES] = {
     [OUTCOME_DENIED] = {STATUS_DENIED, "denied", "another identity holds that lease"},
+    [OUTCOME_FENCED] = {STATUS_ERR, "fenced",
+                        "a transaction on the database holds on to that lease; nothing was done, "
+                        "try again when it has ended"},
     [OUTCOME_CANCELLED] = {STATUS_ERR, "cancelled", "the request was cancelled"},
     [OUTCOME_SUPERSEDED] = {STATUS_ERR, "cancelled",
                             "another request with the same id took this one's place in the queue"},
@@ -36,6 +39,15 @@ void lock_refuse(struct request *r, enum outcome outcome)
 {
     request_fail(r, refusals[outcome].status, refusals[outcome].code, "%s",
                  refusals[outcome].message);
+}
+
+void lease_put_ttl(struct json *j, int64_t ttl_ms)
+{
+    json_key(j, "ttl_ms");
+    if (ttl_ms == OP_TTL_NONE)
+        json_null(j);
+    else
+        json_int(j, ttl_ms);
 }
 
 static void put_lock(struct json *j, struct str resource, int64_t token, bool exclusive, bool tree)
@@ -69,7 +81,7 @@ static void put_grant(struct json *j, const struct lock_grant *g)
 {
     json_put_string(j, "resource", g->resource);
     json_put_int(j, "token", g->token);
-    json_put_int(j, "ttl_ms", g->ttl_ms);
+    lease_put_ttl(j, g->ttl_ms);
     json_put_int(j, "waited_ms", g->waited_ms);
     if (g->repeated)
         json_put_bool(j, "repeated", true);

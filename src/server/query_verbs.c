@@ -94,7 +94,7 @@ static void put_holder(const struct request *r, struct json *j, const struct lin
     put_identity(j, link_text(rows, row, identity_column));
     json_put_string(j, "mode", link_text(rows, row, H_MODE));
     json_put_string(j, "scope", link_text(rows, row, H_SCOPE));
-    json_put_int(j, "ttl_ms", link_int(rows, row, H_TTL));
+    lease_put_ttl(j, link_is_null(rows, row, H_TTL) ? OP_TTL_NONE : link_int(rows, row, H_TTL));
     json_put_int(j, "held_ms", link_int(rows, row, H_HELD));
     json_key(j, "note");
     if (link_is_null(rows, row, H_NOTE))
@@ -466,7 +466,7 @@ static void on_checked(struct ask *a, bool ok)
         query_lost_again(r);
     } else {
         struct json j = request_begin(r, STATUS_OK);
-        json_put_int(&j, "ttl_ms", r->limit);
+        lease_put_ttl(&j, r->limit);
         request_end(r, STATUS_OK, &j);
     }
 }

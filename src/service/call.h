@@ -25,6 +25,7 @@ enum outcome {
     OUTCOME_LOST,   /* that token holds no longer; of a LOCK of something new: its session has ended
                      */
     OUTCOME_DENIED, /* another identity holds it */
+    OUTCOME_FENCED, /* a transaction keeps it by assert_fence(): surely not done */
     OUTCOME_CANCELLED,      /* the waiting was ended at the client's wish */
     OUTCOME_SUPERSEDED,     /* another request with the same id took the place over */
     OUTCOME_ID_MISMATCH,    /* the id was used with other arguments */
@@ -76,7 +77,7 @@ struct call {
     enum outcome outcome;
     bool repeated;     /* an earlier LOCK with the same id has got this grant */
     int64_t token;     /* fencing token */
-    int64_t ttl_ms;    /* of the lease, from the decision on */
+    int64_t ttl_ms;    /* of the lease, from the decision on; OP_TTL_NONE: it has none */
     int64_t waited_ms; /* never more than passed from reading the line to the decision */
     int64_t held_ms;
     bool bound; /* of a renewal: the lease is bound to the connection now */

@@ -36,6 +36,7 @@ static const char *const outcome_names[OUTCOMES] = {
     [OUTCOME_TIMEOUT] = "timeout",
     [OUTCOME_LOST] = "session_lost",
     [OUTCOME_DENIED] = "denied",
+    [OUTCOME_FENCED] = "fenced",
     [OUTCOME_CANCELLED] = "cancelled",
     [OUTCOME_SUPERSEDED] = "superseded",
     [OUTCOME_ID_MISMATCH] = "id_mismatch",
@@ -189,7 +190,7 @@ struct orphan {
 static void orphan_done(struct op *op)
 {
     struct orphan *o = container_of(op, struct orphan, op);
-    if (op->status == OP_GUARDED) { /* somebody's transaction keeps the row locked */
+    if (op->status == OP_GUARDED || op->status == OP_FENCED) { /* a transaction keeps the row */
         op->number = o->token;
         service_submit_later(o->service, op);
         return;
@@ -471,12 +472,16 @@ static void refused(struct call *call, enum contention reason, enum outcome outc
     answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : outcome);
 }
 
-/* How long a request is tried again whose guard, or whose lease's row, is locked by others. */
+/*
+ * How long a request is tried again whose guard, or whose lease's row, is locked by others. Most
+ * fences last no longer than a short transaction; who keeps one for long wants it kept.
+ */
 static int64_t patience_ms(const struct call *call)
 {
-    if (!is_lock(call))
-        return call->service->o.settings->request_timeout_ms;
-    return call->wait_ms > GUARDED_MS ? call->wait_ms : GUARDED_MS;
+    if (is_lock(call))
+        return call->wait_ms > GUARDED_MS ? call->wait_ms : GUARDED_MS;
+    return call->op.status == OP_FENCED ? GUARDED_MS
+                                        : call->service->o.settings->request_timeout_ms;
 }
 
 static void guarded(struct call *call)
@@ -488,6 +493,8 @@ static void guarded(struct call *call)
         call->state = CALL_PAUSED;
         list_append(&call->service->paused, &call->at);
         service_look(call->service);
+    } else if (call->op.status == OP_FENCED) {
+        answer(call, OUTCOME_FENCED);
     } else if (!is_lock(call)) {
         answer(call, OUTCOME_UNAVAILABLE);
     } else {
@@ -534,6 +541,7 @@ static void on_acquired(struct op *op)
         refused(call, CONTENTION_QUIET, OUTCOME_QUIET);
         break;
     case OP_GUARDED:
+    case OP_FENCED:
         guarded(call);
         break;
     case OP_LOST:
@@ -599,7 +607,7 @@ static void on_ended_or_renewed(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
     call->service->submitted--;
-    if (op->status == OP_GUARDED) {
+    if (op->status == OP_GUARDED || op->status == OP_FENCED) {
         op->number = call->token;
         guarded(call);
         return;

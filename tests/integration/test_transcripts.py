@@ -100,8 +100,19 @@ class Replay:
             self.guard.autocommit = False
             self.guard.cursor().execute(
                 "select pg_advisory_xact_lock(1346849793, pglockd.guard_key(%s))", (match[1],))
+        elif match := re.fullmatch(r"a transaction asserts that <(\w+)> holds (\S+)", what):
+            self.guard = self.stack.enter_context(contextlib.closing(self.daemon.sql()))
+            self.guard.autocommit = False
+            self.guard.cursor().execute("select pglockd.assert_fence(%s, %s)",
+                                        (match[2], int(self.values[match[1]])))
         elif what == "that transaction ends":
             self.guard.rollback()
+        elif match := re.fullmatch(r"an SQL session holds (\S+)", what):
+            self.guard = self.stack.enter_context(contextlib.closing(self.daemon.sql()))
+            self.guard.cursor().execute("select pglockd.hold(%s, owner => 'session', note => 'copying')",
+                                        (match[1],))
+        elif what == "that session ends":
+            self.guard.close()
         elif match := re.fullmatch(r"another user locks (\S+) by SQL", what):
             status = self.sql("select status from pglockd.lock(%s, owner => 'dba')", match[1]).fetchone()
             assert status == ("OK",)
@@ -190,7 +201,7 @@ def spoken():
     "FORCE", "auth_required", "key_refused", "no_right", "denied", "revoked",
     "OK", "busy", "guarded", "quiet", "timeout", "lost", "cancelled", "bad_request", "unknown_verb",
     "unknown_key", "not_supported", "bad_resource", "bad_duration", "ttl_out_of_range", "tag_in_use",
-    "id_mismatch", "too_many_waiters", "unavailable", "outcome_unknown", "quit", "end_of_input", "shutting_down",
+    "id_mismatch", "too_many_waiters", "fenced", "unavailable", "outcome_unknown", "quit", "end_of_input", "shutting_down",
 ])
 def test_the_transcripts_show(what):
     assert what in spoken()

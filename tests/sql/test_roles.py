@@ -5,6 +5,7 @@ And every object in the schema says in a comment what it is.
 
 import contextlib
 
+import psycopg2
 import pytest
 from psycopg2 import errors
 
@@ -14,7 +15,7 @@ ROLES = ["pglockd_service", "pglockd_client", "pglockd_reader", "pglockd_admin"]
 
 # What each role may call beside what the service alone may: everything but force.
 VIEWS_CALL = {"may", "shows_tokens"}
-CLIENT = VIEWS_CALL | {"lock", "unlock", "renew", "rate"}
+CLIENT = VIEWS_CALL | {"lock", "unlock", "renew", "rate", "hold", "assert_fence", "fence_guard"}
 READER = VIEWS_CALL | {"lease_reading", "ttl_left_ms",  # which the views call
                        "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
                        "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
@@ -173,6 +174,28 @@ def test_an_admin_manages_keys_by_functions_alone(as_role, still):
         with pytest.raises(errors.InsufficientPrivilege):
             cursor.execute(query)
     still().cursor().execute("delete from pglockd.identity where name = 'roles/a'")
+
+
+def test_a_name_without_the_right_neither_holds_nor_fences(as_role, still, resource):
+    """Whatever token it has found out; and it is not told who holds what it may not read."""
+    admin, client = still().cursor(), as_role("pglockd_client")
+    token = one(admin, "select token from pglockd.lock(%s, owner => 'somebody')", resource)
+    name = one(client, "select session_user::text")
+    asking = f"select pglockd.assert_fence('{resource}', {token})"
+    client.execute(asking)
+    one(admin, "select pglockd.key_create(%s, sha256('x'), '{rate:*}')", name)
+    try:
+        for query in asking, f"select pglockd.hold('{resource}/mine')":
+            with pytest.raises(errors.InsufficientPrivilege) as error:
+                client.execute(query)
+            assert f"no right lock:{resource}" in str(error.value)
+        admin.execute("select pglockd.identity_allow(%s, %s)", (name, [f"lock:{resource}"]))
+        client.execute(asking)
+        with pytest.raises(psycopg2.Error) as error:
+            client.execute("select pglockd.assert_fence(%s, 1)", (resource,))
+        assert (error.value.pgcode, error.value.diag.message_detail) == ("PL001", "reason unknown")
+    finally:
+        admin.execute("delete from pglockd.identity where name = %s", (name,))
 
 
 @pytest.mark.parametrize("query", [
