@@ -133,6 +133,7 @@ EXTRA_DIST += \
     tests/integration/lines.py \
     tests/integration/pace.py \
     tests/integration/proxy.py \
+    tests/integration/test_bind.py \
     tests/integration/test_cli.py \
     tests/integration/test_contrib.py \
     tests/integration/test_documents.py \
@@ -143,6 +144,7 @@ EXTRA_DIST += \
     tests/integration/test_force.py \
     tests/integration/test_git.py \
     tests/integration/test_fence.py \
+    tests/integration/test_grace.py \
     tests/integration/test_hold.py \
     tests/integration/test_injection.py \
     tests/integration/test_isolation.py \

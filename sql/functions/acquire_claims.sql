@@ -40,7 +40,8 @@ begin
             coalesce(p_owner[i], ''), p_note[i], coalesce(p_identity[i], ''), p_id[i], p_session[i], p_grace_ms[i],
             coalesce(p_bound[i], false));
         o_item := o_item || i;
-        o_status := o_status || v_one.o_status;
+        o_status := o_status || case when v_one.o_status = 'w' and pglockd.is_listened_to(p_resource[v_first : v_last])
+                                     then 'W' else v_one.o_status end;
         o_number := o_number || v_one.o_number;
         o_grant_request := o_grant_request || v_one.o_grant_request;
         o_grant_resource := o_grant_resource || v_one.o_grant_resource;

@@ -3,7 +3,7 @@
 -- Parameters: resource       of each request
 --             item, status   the answers so far
 -- Returns:    status, with W for such a w.
--- Tables:     listener (read)
+-- Tables:     listener, waiter (read)
 create or replace function pglockd.mark_told(p_resource text[], p_item integer[], p_status "char"[])
 returns "char"[]
 language plpgsql
@@ -12,8 +12,7 @@ begin
     if not exists (select from pglockd.listener) then
         return p_status;
     end if;
-    return (select array_agg(case when u.status = 'w' and exists (select from pglockd.listener n
-                                                                   where n.resource = p_resource[u.item])
+    return (select array_agg(case when u.status = 'w' and pglockd.is_listened_to(array[p_resource[u.item]])
                                   then 'W' else u.status end order by u.place)
               from unnest(p_item, p_status) with ordinality u (item, status, place));
 end

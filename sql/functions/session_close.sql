@@ -62,6 +62,9 @@ begin
     update pglockd.session s
        set ended_us = pglockd.lease_now(), ended_at = clock_timestamp(), ended_reason = 'session_closed'
      where s.session_id = p_session;
+    if exists (select from pglockd.listener) then
+        perform pglockd.tell_listeners(array(select l.resource from pglockd.lease l where l.session_id = p_session));
+    end if;
     v_ended := pglockd.session_end_leases(p_session, 'session_closed', v_all::integer);
     o_status := 'g';
     o_released := v_ended.o_ended;

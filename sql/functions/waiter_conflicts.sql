@@ -6,20 +6,20 @@
 -- Returns:    waiters in the way that are there, in any order
 -- Tables:     waiter (read)
 create or replace function pglockd.waiter_conflicts(p_resource text, p_exclusive boolean, p_tree boolean, p_slots integer)
-returns table (resource text, ticket bigint, instance_id integer, conn_id bigint, session_id bigint)
+returns setof pglockd.waiter
 language sql stable
 as $$
-    select w.resource, w.ticket, w.instance_id, w.conn_id, w.session_id
+    select w.*
       from pglockd.waiter w
      where w.resource = p_resource and w.absent_until_us is null
        and (p_exclusive or w.mode = 'exclusive' or p_slots is not null and w.slots is not null)
     union all
-    select w.resource, w.ticket, w.instance_id, w.conn_id, w.session_id
+    select w.*
       from pglockd.waiter w
      where w.scope = 'tree' and w.resource = any (pglockd.above(p_resource)) and w.absent_until_us is null
        and (p_exclusive or w.mode = 'exclusive')
     union all
-    select w.resource, w.ticket, w.instance_id, w.conn_id, w.session_id
+    select w.*
       from pglockd.waiter w
      where p_tree and w.resource > pglockd.beneath_low(p_resource) and w.resource < pglockd.beneath_high(p_resource)
        and w.absent_until_us is null and (p_exclusive or w.mode = 'exclusive')

@@ -28,15 +28,16 @@ enum reader_question {
     ASK_SESSION_ALLOW,  /* session, secret, identity -> g, l or d */
     ASK_BY_ID,          /* id, owner, identity -> resource, token */
     ASK_DEADLOCK,       /* instance, request -> the cycle: party, resource, owner */
-    ASK_SESSION_LOCKS,  /* session, max -> resource, token, mode, scope, reason */
+    ASK_SESSION_LOCKS,  /* session, max -> resource, token, mode, scope, reason, ttl_ms, bound */
     /* These write, and go to a reader made for that. */
-    ASK_SESSION_OPEN,  /* ttl_ms, owner, identity, note, id, secret -> session, repeated */
-    ASK_SESSION_RENEW, /* session, secret, identity -> status, ttl_ms, locks, reason, lost_ms */
-    ASK_SESSION_CLOSE, /* session, secret, identity -> status, released, reason, lost_ms, pending[]
-                        */
-    ASK_TRANSFER,      /* resource, token, owner, session, identity, ttl_ms -> status, token */
-    ASK_FORCE,         /* resource, token, reason, by -> status, owner, identity, held_ms, pending[]
-                        */
+    ASK_SESSION_OPEN,   /* ttl_ms, owner, identity, note, id, secret -> session, repeated */
+    ASK_SESSION_RENEW,  /* session, secret, identity -> status, ttl_ms, locks, reason, lost_ms */
+    ASK_SESSION_RESUME, /* session, secret, identity, instance, conn -> the same */
+    ASK_SESSION_CLOSE,  /* session, secret, identity -> status, released, reason, lost_ms, pending[]
+                         */
+    ASK_TRANSFER,       /* resource, token, owner, session, identity, ttl_ms -> status, token */
+    ASK_FORCE, /* resource, token, reason, by -> status, owner, identity, held_ms, pending[]
+                */
     ASK_QUESTIONS
 };
 

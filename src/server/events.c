@@ -139,10 +139,16 @@ void conn_listen(struct conn *c, bool on)
     }
 }
 
-void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms)
+void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms, int64_t session)
 {
-    if (c->listener && !listener_hold(c->listener, resource, token, ttl_ms))
+    if (c->listener && !listener_hold(c->listener, resource, token, ttl_ms, session))
         c->gap = true;
+}
+
+void conn_ends_session(struct conn *c, int64_t session, bool ending)
+{
+    if (c->listener)
+        listener_end_session(c->listener, session, ending);
 }
 
 bool conn_holds_not(struct conn *c, struct str resource, int64_t token)

@@ -457,9 +457,12 @@ bool arg_choice(struct request *r, const struct wire_request *w, const char *key
 void conn_listen(struct conn *c, bool on);
 void events_register_metrics(void);
 /* What a request of this connection has brought about, for the events of what it holds. */
-void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms);
+void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_ms,
+                int64_t session);
 /* False: it did not hold it, as far as that is followed. */
 bool conn_holds_not(struct conn *c, struct str resource, int64_t token);
+/* It is closing the session, or has tried in vain. */
+void conn_ends_session(struct conn *c, int64_t session, bool ending);
 /* The output is sent: says that events were left out, if some were. */
 void conn_tell_gap(struct conn *c);
 

@@ -23,7 +23,7 @@ static void note_outcome(struct request *r, const struct call *call)
     if (call->outcome == OUTCOME_LOST)
         conn_holds_not(c, call->op.resource, call->token);
     else if (renewed ? call->outcome == OUTCOME_OK : r->held && call->outcome != OUTCOME_OK)
-        conn_holds(c, call->op.resource, call->token, renewed ? call->ttl_ms : 0);
+        conn_holds(c, call->op.resource, call->token, renewed ? call->ttl_ms : 0, 0);
     if (renewed && call->outcome == OUTCOME_OK && call->bound)
         conn_bind(c, call->op.resource, call->token);
     else if (call->outcome == OUTCOME_LOST || (!renewed && call->outcome == OUTCOME_OK))

@@ -280,8 +280,14 @@ static void on_session_closed(struct ask *a, bool ok)
     if (ok && asked->total == 'g')
         count_ended(LEASE_SESSION_CLOSED, asked->limit);
     struct request *r = query_take_ask(a);
-    if (r == NULL || !was_done(r, ok))
+    struct conn *c = r ? r->conn : NULL;
+    int64_t session = r ? r->session : 0;
+    if (r == NULL)
         return;
+    if (!was_done(r, ok)) {
+        conn_ends_session(c, session, false);
+        return;
+    }
     for (size_t at = 0; at < r->more_rows.len;) {
         struct str resource = str_of(r->more_rows.data + at);
         service_promote(r->conn->server->o.service, resource);
@@ -293,7 +299,44 @@ static void on_session_closed(struct ask *a, bool ok)
     request_end(r, STATUS_OK, &j);
 }
 
+static void close_session(struct request *r)
+{
+    conn_ends_session(r->conn, r->session, true);
+    ask_writer(r);
+}
+
 /* --- RESUME --- */
+
+/* What it takes up stands in r->text, each a token, the length of its name, and the name. */
+struct resumed {
+    int64_t token;
+    int64_t ttl_ms;
+    bool bound;
+    size_t n;
+};
+
+static void keep_resumed(struct request *r, const struct link_rows *rows, int row)
+{
+    struct str resource = link_text(rows, row, 0);
+    struct resumed l = {.token = link_int(rows, row, 1),
+                        .ttl_ms = link_int(rows, row, 5),
+                        .bound = link_int(rows, row, 6) != 0,
+                        .n = resource.n};
+    buf_put(&r->text, &l, sizeof(l));
+    buf_put(&r->text, resource.p, resource.n);
+}
+
+static void take_resumed(struct request *r)
+{
+    struct resumed l;
+    for (size_t at = 0; at < r->text.len; at += sizeof(l) + l.n) {
+        memcpy(&l, r->text.data + at, sizeof(l));
+        struct str resource = {r->text.data + at + sizeof(l), l.n};
+        conn_holds(r->conn, resource, l.token, l.ttl_ms, r->session);
+        if (l.bound)
+            conn_bind(r->conn, resource, l.token);
+    }
+}
 
 static void put_lock(struct json *j, const struct link_rows *rows, int row, bool lost)
 {
@@ -305,6 +348,7 @@ static void put_lock(struct json *j, const struct link_rows *rows, int row, bool
     } else {
         json_put_string(j, "mode", link_text(rows, row, 2));
         json_put_string(j, "scope", link_text(rows, row, 3));
+        json_put_int(j, "ttl_ms", link_int(rows, row, 5));
     }
     json_end_object(j);
 }
@@ -322,6 +366,8 @@ static void on_resume_rows(struct ask *a, int question, const struct link_rows *
     for (int i = 0; i < link_rows_count(rows); i++) {
         bool is_lost = !link_is_null(rows, i, 4);
         put_lock(is_lost ? &lost : &held, rows, i, is_lost);
+        if (!is_lost)
+            keep_resumed(r, rows, i);
     }
 }
 
@@ -341,6 +387,7 @@ static void on_resumed(struct ask *a, bool ok)
     if (r == NULL || !was_done(r, ok))
         return;
     conn_add_session(r->conn, r->session);
+    take_resumed(r);
     struct json j = request_begin(r, STATUS_OK);
     json_put_int(&j, "ttl_ms", r->limit);
     put_rows(&j, "locks", &r->rows);
@@ -411,7 +458,7 @@ static const struct action {
     void (*done)(struct ask *a, bool ok);
 } actions[] = {
     {"KEEPALIVE", ASK_SESSION_RENEW, false, on_keepalive_rows, on_kept_alive},
-    {"RESUME", ASK_SESSION_RENEW, true, on_resume_rows, on_resumed},
+    {"RESUME", ASK_SESSION_RESUME, true, on_resume_rows, on_resumed},
     {"CLOSE", ASK_SESSION_CLOSE, false, on_close_rows, on_session_closed},
 };
 
@@ -453,11 +500,14 @@ static void act(struct request *r, const struct wire_request *w, const struct ac
     link_param_text(&r->ask.params[0], secret);
     link_param_text(&r->ask.params[0], conn_identity(r->conn));
     if (resumes) {
+        link_param_int4(&r->ask.params[0], service_instance(r->conn->server->o.service));
+        link_param_int8(&r->ask.params[0], (int64_t)r->conn->id);
         link_param_int8(&r->ask.params[1], r->session);
         link_param_int4(&r->ask.params[1], LOCKS_SHOWN_MAX);
     }
     /* A renewal must not stand behind a LOCK that waits. */
-    request_start(r, act->question != ASK_SESSION_RENEW || resumes, ask_writer);
+    request_start(r, act->question != ASK_SESSION_RENEW,
+                  act->question == ASK_SESSION_CLOSE ? close_session : ask_writer);
 }
 
 void verb_session(struct request *r, const struct wire_request *w)

@@ -36,10 +36,12 @@ struct event_lease {
     struct listener *listener;
     uint64_t id;
     int64_t token;
+    int64_t session; /* 0: none, or not known yet */
     int64_t ttl_ms;
     int64_t look_us;    /* when to look at it next */
     int64_t renewed_us; /* when this daemon was told last that it holds */
     bool looked;
+    bool ending; /* its session, by the listener itself */
     bool told_expiring;
     int64_t told_ticket; /* of whom it was told last; 0: nobody */
     int64_t told_waiting;
@@ -84,7 +86,8 @@ enum {
     L_REASON,
     L_LOST_MS,
     L_DETAIL,
-    L_HELD_BY
+    L_HELD_BY,
+    L_SESSION
 };
 
 static const char session_sql[] =
@@ -160,7 +163,8 @@ static void forget(struct event_lease *lease)
     e->gone_count++;
 }
 
-bool listener_hold(struct listener *l, struct str resource, int64_t token, int64_t ttl_ms)
+bool listener_hold(struct listener *l, struct str resource, int64_t token, int64_t ttl_ms,
+                   int64_t session)
 {
     struct events *e = l->events;
     int64_t now_us = clock_mono_us();
@@ -186,6 +190,7 @@ bool listener_hold(struct listener *l, struct str resource, int64_t token, int64
         lease->told_expiring = false;
     }
     lease->ttl_ms = ttl_ms;
+    lease->session = session ? session : lease->session;
     lease->renewed_us = now_us;
     if (!ev_is_active(&e->timer))
         ev_timer_again(e->s->o.loop, &e->timer);
@@ -200,6 +205,16 @@ bool listener_drop(struct listener *l, struct str resource, int64_t token)
     forget(lease);
     lease_free(lease);
     return true;
+}
+
+void listener_end_session(struct listener *l, int64_t session, bool ending)
+{
+    list_for_each(at, &l->leases)
+    {
+        struct event_lease *lease = container_of(at, struct event_lease, at);
+        if (lease->session == session)
+            lease->ending = ending;
+    }
 }
 
 /* --- what is told --- */
@@ -228,7 +243,8 @@ static void lost(struct event_lease *lease, const struct link_rows *rows, int ro
     n.held_by = link_text(rows, row, L_HELD_BY);
     if (link_is_null(rows, row, L_HELD_BY))
         n.held_by.p = NULL;
-    tell(lease, &n);
+    if (!lease->ending)
+        tell(lease, &n);
     lease_free(lease);
 }
 
@@ -278,6 +294,7 @@ static void stands(struct event_lease *lease, const struct link_rows *rows, int 
     int64_t now_us = clock_mono_us();
     int64_t next_us = now_us + 1000 * (lease->looked ? LOOK_EVERY_MS : FIRST_AGAIN_MS);
     lease->ttl_ms = link_int(rows, row, L_TTL);
+    lease->session = link_int(rows, row, L_SESSION);
     if (!lease->known) {
         put_text(lease, (struct str){lease->text, lease->resource.n},
                  link_text(rows, row, L_OWNER));

@@ -52,12 +52,17 @@ void listener_free(struct listener *l); /* NULL is fine */
 enum { LISTENER_LEASES_MAX = 10000 };
 
 /*
- * The listener holds this lease, which was granted or renewed for ttl_ms (0: not known) just now.
+ * The listener holds this lease, which was granted or renewed for ttl_ms (0: not known) just now,
+ * in this session (0: in none, or not known).
  * False: it has LISTENER_LEASES_MAX already, or all listeners together too many; it will not be
  * told of this one.
  */
-bool listener_hold(struct listener *l, struct str resource, int64_t token, int64_t ttl_ms);
+bool listener_hold(struct listener *l, struct str resource, int64_t token, int64_t ttl_ms,
+                   int64_t session);
 /* It knows that the lease has ended, or is ending it. False: it held no such lease. */
 bool listener_drop(struct listener *l, struct str resource, int64_t token);
+/* It is ending a session (ending), or has tried in vain: of its leases NEWS_LOST is no news then.
+ */
+void listener_end_session(struct listener *l, int64_t session, bool ending);
 
 #endif

@@ -526,7 +526,8 @@ static void on_acquired(struct op *op)
         granted(call, op->number, op->sent_us);
         break;
     case OP_WAITS_TELL:
-        service_tell(call->service, call->op.resource);
+        for (size_t i = 0; i < op_resources(op); i++)
+            service_tell(call->service, op_resource(op, i));
         /* fall through */
     case OP_WAITS:
         if (call->granted != 0) /* another lane has brought the grant already */

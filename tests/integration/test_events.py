@@ -37,6 +37,17 @@ def event(client, kind):
     return reply
 
 
+@pytest.fixture
+def registered(sql):
+    """A function that waits until the database knows that somebody wants to hear of a resource."""
+    cursor = sql().cursor()
+
+    def wait_for(resource):
+        eventually(lambda: cursor.execute("select from pglockd.listener where resource = %s", (resource,))
+                   or cursor.rowcount)
+    return wait_for
+
+
 # ---- wanted ----
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -126,6 +137,18 @@ def test_a_lost_notification_is_made_up_for(holder, sql, resource):
 
 # ---- expiring ----
 
+def test_expiring_of_a_session(holder, connect, other, resource):
+    """Its locks have its TTL; who renews the session, wherever, renews them."""
+    opened = holder.ask_ok("SESSION OPEN ttl=2s")
+    session = opened["session"]
+    token = holder.lock(resource, f"session={session}")
+    assert event(holder, "expiring")["token"] == token
+    connect(other).ask_ok(f"SESSION RESUME {session} secret={opened['secret']}")
+    again = event(holder, "expiring")
+    assert again["token"] == token and again["ttl_ms"] <= 500
+    assert event(holder, "lost")["reason"] == "expired"
+
+
 def test_expiring_then_lost(holder, resource):
     token = holder.lock(resource, "ttl=1s note=n")
     expiring = event(holder, "expiring")
@@ -157,6 +180,39 @@ def test_expiring_again_after_a_renewal(holder, resource):
     holder.nothing_comes()
 
 
+@pytest.mark.parametrize("held, asked, lock", [
+    ("", "/a/b", "scope=tree"), ("/a/b", "", "scope=tree"), ("", "", "limit=1"), ("/a", "/b /a /c", ""),
+    ("/a/b", "/a", "scope=tree mode=shared")])
+def test_wanted_by_trees_sets_and_slots(holder, connect, other, registered, resource, held, asked, lock):
+    """Whatever the lease stands in the way of: at once, not when the daemon looks by itself."""
+    names = " ".join(resource + a for a in (asked.split() or [asked]))
+    holder_keys, waiter_keys = (lock, lock) if "limit" in lock else ((lock, "") if held == "" else ("", lock))
+    token = holder.lock(resource + held, f"ttl=10m {holder_keys}")
+    waiter = connect(other, "w1")
+    registered(resource + held)
+    waiter.send(f"LOCK {names} wait=inf {waiter_keys}")
+    wanted = event(holder, "wanted")
+    assert (wanted["resource"], wanted["token"], wanted["waiting"], wanted["by_owner"]) == \
+        (resource + held, token, 1, "w1")
+    holder.ask_ok(f"UNLOCK {resource}{held} token={token}")
+    assert waiter.reply().status == "OK"
+
+
+def test_a_change_of_its_own_mode_is_not_wanted(holder, connect, resource):
+    """The other reader is told that it is in the way; who wants to change is not told of itself."""
+    reader = connect(name="reader")
+    reader.ask_ok("HELLO events=on")
+    theirs = reader.lock(resource, "mode=shared ttl=10m")
+    mine = holder.lock(resource, "mode=shared ttl=10m")
+    holder.send(f"@up LOCK {resource} token={mine} mode=exclusive wait=inf")
+    wanted = event(reader, "wanted")
+    assert (wanted["token"], wanted["by_owner"], wanted["by_mode"]) == (theirs, "holder", "exclusive")
+    reader.ask_ok(f"UNLOCK {resource} token={theirs}")
+    changed = holder.reply()
+    assert (changed.tag, changed.status) == ("up", "OK")
+    holder.nothing_comes()
+
+
 # ---- lost ----
 
 def test_forced_by_sql(holder, connect, other, sql, resource):
@@ -172,6 +228,65 @@ def test_forced_by_sql(holder, connect, other, sql, resource):
     assert lost["detail"] == "by postgres: maintenance"
     assert lost["lost_ms"] >= 0
     assert next_one.reply()["token"] > token
+
+
+def test_in_its_grace_it_is_lost(holder, resource):
+    """Told when the holder has to stop, not when the resource opens."""
+    token = holder.lock(resource, "ttl=500ms grace=1h")
+    event(holder, "expiring")
+    lost = event(holder, "lost")
+    assert (lost["token"], lost["reason"], lost.body.get("held_by")) == (token, "expired", None)
+    assert holder.ask(f"LOCK {resource}").status == "BUSY"
+
+
+def test_given_away(holder, connect, other, registered, resource):
+    token = holder.lock(resource, "ttl=10m")
+    registered(resource)
+    connect(other).ask_ok(f"TRANSFER {resource} token={token} to=next")
+    lost = event(holder, "lost")
+    assert (lost["token"], lost["reason"], lost["held_by"]) == (token, "superseded", "next")
+
+
+def test_its_session_was_closed_elsewhere(holder, connect, other, registered, resource):
+    opened = holder.ask_ok("SESSION OPEN ttl=10m")
+    token = holder.lock(resource, f"session={opened['session']}")
+    registered(resource)
+    connect(other).ask_ok(f"SESSION CLOSE {opened['session']} secret={opened['secret']}")
+    lost = event(holder, "lost")
+    assert (lost["token"], lost["reason"]) == (token, "session_closed")
+
+
+def test_its_own_close_is_no_news(holder, connect, registered, resource):
+    session = holder.ask_ok("SESSION OPEN ttl=10m")["session"]
+    holder.lock(resource, f"session={session}")
+    registered(resource)
+    assert holder.ask_ok(f"SESSION CLOSE {session}")["released"] == 1
+    holder.lock(f"{resource}/next", "ttl=1s")
+    assert event(holder, "expiring")["resource"] == f"{resource}/next"
+
+
+def test_a_close_that_was_refused_leaves_a_holder(holder, sql, connect, other, resource):
+    opened = holder.ask_ok("SESSION OPEN ttl=10m")
+    token = holder.lock(resource, f"session={opened['session']}")
+    fence = sql()
+    fence.autocommit = False
+    fence.cursor().execute("select pglockd.assert_fence(%s, %s)", (resource, token))
+    assert holder.ask(f"SESSION CLOSE {opened['session']}").code == "fenced"
+    fence.rollback()
+    connect(other).ask_ok(f"SESSION CLOSE {opened['session']} secret={opened['secret']}")
+    assert event(holder, "lost")["reason"] == "session_closed"
+
+
+def test_who_resumes_a_session_is_told_of_its_locks(holder, connect, other, sql, resource):
+    first = connect(other)
+    opened = first.ask_ok("SESSION OPEN ttl=10m")
+    token = first.lock(resource, f"session={opened['session']}")
+    holder.ask_ok(f"SESSION RESUME {opened['session']} secret={opened['secret']}")
+    waiter = connect(other, "w1")
+    waiter.send(f"LOCK {resource} wait=inf")
+    assert event(holder, "wanted")["token"] == token
+    sql(user="postgres").cursor().execute("select pglockd.force(%s)", (resource,))
+    assert event(holder, "lost")["reason"] == "forced"
 
 
 def test_released_by_another_connection(holder, connect, other, resource):

@@ -71,6 +71,8 @@ def test_resume_from_another_daemon_tells_what_is_held_and_lost(both, resource, 
     rows(cursor, "select * from pglockd.force(%s, %s, 'test')", f"{resource}/taken", taken["token"])
     a.close()
     reply = b.ask_ok(f"SESSION RESUME {session} secret={secret}")
+    left_ms = reply["locks"][0].pop("ttl_ms")
+    assert 59000 < left_ms <= 60000, "what is left of its TTL, which has begun anew"
     assert reply.body == {
         "ttl_ms": 60000,
         "locks": [{"resource": f"{resource}/kept", "token": kept["token"], "mode": "shared",
@@ -313,7 +315,7 @@ def test_race_resume_against_expiry(both, connect, other, begin, cursor, resourc
                             "check_us = 0, ended_at = clock_timestamp() where session_id = %s", (session,))
     b.send(f"SESSION RESUME {session} secret={secret}")
     eventually(lambda: one(cursor, "select count(*) from pg_stat_activity where wait_event_type = 'Lock' "
-                           "and query like '%%session_renew%%'"))
+                           "and query like '%%session_resume%%'"))
     ending.commit()
     assert b.reply().status == "LOST"
     b.send(f"LOCK {resource} wait=inf")
