@@ -13,11 +13,12 @@
 --             pending      resources to promote
 --             deadlocks    rings that were broken
 --             after        see pglockd.break_deadlocks()
+--             holds        leases removed that SQL sessions held
 -- Tables:     session, lease, waiter, instance, tombstone (delete, update), clock (read)
 create or replace function pglockd.sweep(
     p_leases_max integer, p_keep_ms bigint, p_look boolean, p_after text,
     out o_expired integer, out o_more boolean, out o_instances integer, out o_wake integer[], out o_pending text[],
-    out o_deadlocks integer, out o_after text)
+    out o_deadlocks integer, out o_after text, out o_holds integer)
 language plpgsql
 as $$
 #variable_conflict use_variable
@@ -68,6 +69,7 @@ begin
     v_resources := v_resources || r.o_resources;
 
     r := pglockd.sweep_holds(p_leases_max);
+    o_holds := r.o_ended;
     o_more := o_more or r.o_more;
     v_resources := v_resources || r.o_resources;
 

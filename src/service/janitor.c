@@ -73,7 +73,7 @@ static const struct link_statement tick_statement = {
     "tick", "select o_ticks, o_quiet_ms from pglockd.advance_clock($1, $2)", true};
 static const struct link_statement sweep_statement = {
     "sweep",
-    "select o_expired, o_more, o_instances, o_wake, o_pending, o_deadlocks, o_after "
+    "select o_expired, o_more, o_instances, o_wake, o_pending, o_deadlocks, o_after, o_holds "
     "from pglockd.sweep($1, $2, $3, $4)",
     false};
 
@@ -183,6 +183,7 @@ static void on_swept(void *arg, int call, const struct link_rows *rows)
     int64_t expired = link_int(rows, 0, 0);
     j->more = link_int(rows, 0, 1) != 0;
     count_reclaimed(RECLAIMER_JANITOR, expired);
+    count_ended(LEASE_CONNECTION_CLOSED, link_int(rows, 0, 7));
     metric_add(M_JANITOR_RETIRED, link_int(rows, 0, 2));
     if (expired > 0)
         log_info("expired", "leases=%d", (int)expired);

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import urllib.request
 
 import psycopg2
 import pytest
@@ -297,6 +298,20 @@ def test_pglockctl_shows_it(session, daemon, resource):
 
 
 # ---- the server ----
+
+def test_its_end_is_counted(make_daemon, resource):
+    daemon = make_daemon()
+    holder = daemon.sql()
+    for i in range(3):
+        hold(holder, f"{resource}/{i}")
+    holder.close()
+    eventually(lambda: 'pglockd_leases_ended_total{reason="connection_closed"} 3' in metrics(daemon))
+
+
+def metrics(daemon):
+    with urllib.request.urlopen(f"http://{daemon.http}/metrics", timeout=20) as reply:
+        return reply.read().decode()
+
 
 def test_it_is_gone_after_a_crash_of_the_server(make_daemon, resource):
     daemon = make_daemon()
