@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Where packages put the programs of each version: Debian, and Red Hat. */
@@ -93,9 +94,13 @@ static bool find_dir(const char *setting, int wanted_major, struct buf *bindir, 
 static bool read_version(const char *postgres, const struct run_as *who, char *out, size_t size)
 {
     const char *const argv[] = {postgres, "--version", NULL};
-    FILE *said = tmpfile();
-    if (!said)
+    int fd = memfd_create("version", MFD_CLOEXEC); /* no directory need be writable */
+    FILE *said = fd < 0 ? NULL : fdopen(fd, "r+");
+    if (!said) {
+        if (fd >= 0)
+            close(fd);
         return false;
+    }
     bool ok = run_as_wait(who, argv, fileno(said)) == 0;
     rewind(said);
     ok = fgets(out, (int)size, said) != NULL && ok;
