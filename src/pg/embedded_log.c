@@ -40,7 +40,7 @@ static char **list_logs(int log_fd, size_t *count)
         names[(*count)++] = xstrdup(entry->d_name);
     }
     closedir(dir);
-    if (*count > 1)
+    if (names && *count > 1)
         qsort(names, *count, sizeof(*names), newest_first);
     return names;
 }
