@@ -386,6 +386,41 @@ static enum MHD_Result answer(struct http *http, struct MHD_Connection *c, const
 }
 
 /*
+ * Where a body ends, two programs may see differently, and what one takes for a body the other
+ * takes for the next request. No page wants a body: who sends one in more than one way is refused,
+ * and since its body was not read the connection ends with that.
+ */
+static enum MHD_Result count_framing(void *cls, enum MHD_ValueKind kind, const char *key,
+                                     const char *value)
+{
+    int *doubts = cls;
+
+    (void)kind;
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0)
+        *doubts += value[strspn(value, "0123456789")] == '\0' ? 1 : 2;
+    else if (strncasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING,
+                         strlen(MHD_HTTP_HEADER_TRANSFER_ENCODING)) == 0)
+        *doubts += 2;
+    return MHD_YES;
+}
+
+static bool has_doubtful_end(struct MHD_Connection *c)
+{
+    int doubts = 0;
+
+    MHD_get_connection_values(c, MHD_HEADER_KIND, count_framing, &doubts);
+    return doubts > 1;
+}
+
+static enum MHD_Result refuse_doubtful(struct MHD_Connection *c)
+{
+    struct buf text = {0};
+
+    buf_puts(&text, "Send no body, or one with a single Content-Length.\n");
+    return reply_text(c, CODE_400, &text);
+}
+
+/*
  * libmicrohttpd calls this after the headers, then for each piece of the body, then at its end.
  * A body means nothing to us and is thrown away; *request tells the first call from the others.
  */
@@ -398,7 +433,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
     (void)body;
     if (!*request) {
         *request = &headers_seen;
-        return MHD_YES;
+        return has_doubtful_end(c) ? refuse_doubtful(c) : MHD_YES;
     }
     if (*body_len > 0) {
         *body_len = 0;
