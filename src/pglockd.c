@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/metrics_process.h"
+#include "base/process.h"
 #include "config/settings.h"
 #include "pg/connect.h"
 #include "pg/embedded.h"
@@ -28,6 +29,7 @@
 #include "server/loop_lag.h"
 #include "server/notify.h"
 #include "server/server.h"
+#include "server/tls.h"
 #include "service/service.h"
 #include "wire/address.h"
 
@@ -48,6 +50,7 @@ static struct daemon {
     struct service *service;
     struct server *server;
     struct http *http;
+    struct tls *tls;
     size_t connections_max;
     char socket_path[ADDRESS_PATH_MAX + 32]; /* of an embedded daemon */
     ev_signal on_term, on_int, on_hup;
@@ -170,6 +173,7 @@ static bool start_http(struct buf *err)
     struct http_options options = {
         .host = a.host,
         .port = a.port,
+        .tls = a.tls,
         .hosts = d.settings.http_hosts.items,
         .nhosts = d.settings.http_hosts.n,
         .ready = on_ready_asked,
@@ -189,6 +193,7 @@ static void on_service_ready(void *arg)
         .settings = &d.settings,
         .service = d.service,
         .version = PACKAGE_VERSION,
+        .tls = d.tls,
         .connections_max = d.connections_max,
     };
     (void)arg;
@@ -281,6 +286,15 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
     ev_timer_start(loop, &d.drain_end);
 }
 
+/* What was in force stays so where the new files are no good. */
+static void reload_certificates(void)
+{
+    struct buf err = {0};
+    if (d.tls && !tls_reload(d.tls, &d.settings, &err))
+        log_error("certificate_reload_failed", "message=%s", log_quote(buf_str(&err)));
+    buf_free(&err);
+}
+
 static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
 {
     struct buf note = {0};
@@ -294,6 +308,7 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
             http_set_hosts(d.http, d.settings.http_hosts.items, d.settings.http_hosts.n);
         if (d.server)
             server_reload(d.server);
+        reload_certificates();
         log_info("reloaded", "note=%s", log_quote(buf_str(&note)));
     }
     notify_reloaded();
@@ -311,9 +326,30 @@ static void watch_signals(void)
     ev_signal_start(d.loop, &d.on_hup);
 }
 
+static bool open_tls(struct buf *err)
+{
+    if (!settings_want_tls(&d.settings))
+        return true;
+    d.tls = tls_open(&d.settings, err);
+    return d.tls != NULL;
+}
+
+static bool drop_privileges(struct buf *err)
+{
+    const char *user = d.settings.user;
+    if (user == NULL && geteuid() == 0)
+        log_warn("runs_as_root", "note=\"name another user with the setting user\"");
+    bool ok =
+        user == NULL ||
+        ((d.settings.embedded == NULL || process_give_directory(d.settings.embedded, user, err)) &&
+         process_become(user, err));
+    process_harden(d.settings.core_dumps == SETTINGS_YES);
+    return ok;
+}
+
 static int start(struct buf *err)
 {
-    int status = start_postgres(err);
+    int status = open_tls(err) && drop_privileges(err) ? start_postgres(err) : EXIT_CONFIG;
     if (status == 0)
         status = prepare_schema(err);
     if (status == 0 && !start_http(err))
@@ -371,6 +407,7 @@ int main(int argc, char **argv)
     server_destroy(d.server);
     service_destroy(d.service);
     http_stop(d.http);
+    tls_close(d.tls);
     stop_postgres();
     log_info("stopped", "status=%d", d.status);
     settings_free(&d.settings);

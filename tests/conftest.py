@@ -98,6 +98,9 @@ class Daemon:
     It can be stopped and started again there.
     """
 
+    listens_on = ("--listen", "127.0.0.1:0")
+    runs_in = ()  # a command that runs the command behind it
+
     def __init__(self, directory, *arguments, dsn=None):
         self.directory = Path(directory)
         self.arguments = arguments
@@ -107,7 +110,7 @@ class Daemon:
         self.process = None
 
     def start(self, *arguments):
-        command = [PGLOCKD, *self.where, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+        command = [*self.runs_in, PGLOCKD, *self.where, *self.listens_on, "--http", "127.0.0.1:0",
                    *PATIENT, *self.arguments, *arguments]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,

@@ -40,6 +40,7 @@ unit_tests = \
     tests/unit/check_samples \
     tests/unit/check_settings \
     tests/unit/check_slab \
+    tests/unit/check_tally \
     tests/unit/check_utf8
 EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/metrics.py
 
@@ -131,6 +132,7 @@ EXTRA_DIST += \
     tests/integration/fake_daemon.py \
     tests/integration/history.py \
     tests/integration/lines.py \
+    tests/integration/pki.py \
     tests/integration/pace.py \
     tests/integration/proxy.py \
     tests/integration/test_bind.py \
@@ -141,6 +143,10 @@ EXTRA_DIST += \
     tests/integration/test_failover.py \
     tests/integration/test_faults.py \
     tests/integration/test_files.py \
+    tests/integration/test_hostile.py \
+    tests/integration/test_limits.py \
+    tests/integration/test_process.py \
+    tests/integration/test_tls.py \
     tests/integration/test_force.py \
     tests/integration/test_git.py \
     tests/integration/test_fence.py \

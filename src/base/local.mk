@@ -19,10 +19,15 @@ libbase_a_SOURCES = \
 	src/base/metrics_process.h \
 	src/base/metrics_text.c \
 	src/base/metrics_text.h \
+	src/base/pace.h \
+	src/base/process.c \
+	src/base/process.h \
 	src/base/secret.c \
 	src/base/secret.h \
 	src/base/slab.c \
 	src/base/slab.h \
 	src/base/str.h \
+	src/base/tally.c \
+	src/base/tally.h \
 	src/base/xalloc.c \
 	src/base/xalloc.h

@@ -49,7 +49,7 @@ static const char *parse_tcp(struct address *a, const char *s)
 {
     const char *colon = strrchr(s, ':');
     if (!colon || !valid_port(colon + 1))
-        return "has no port from 1 to 65535: write tcp://HOST:PORT, HOST:PORT or unix:PATH";
+        return "has no port from 1 to 65535: write tcp://HOST:PORT, tls://HOST:PORT or unix:PATH";
     const char *host = s;
     size_t len = (size_t)(colon - s);
     if (*s == '[' && len >= 2 && s[len - 1] == ']') {
@@ -59,7 +59,7 @@ static const char *parse_tcp(struct address *a, const char *s)
         return "is ambiguous: write an IPv6 address in brackets, [::1]:7432";
     }
     if (len == 0 || memchr(host, '/', len))
-        return "has no valid host: write tcp://HOST:PORT, HOST:PORT or unix:PATH";
+        return "has no valid host: write tcp://HOST:PORT, tls://HOST:PORT or unix:PATH";
     a->host = strndup(host, len);
     a->port = strdup(colon + 1);
     return a->host && a->port ? NULL : "does not fit into memory";
@@ -70,9 +70,9 @@ static const char *parse_one(struct address *a)
     const char *s = a->text;
     if (strncmp(s, "unix:", 5) == 0)
         return parse_unix(a, s + 5);
-    if (strncmp(s, "tls://", 6) == 0)
-        return "asks for TLS, which this version of the library does not support: use tcp:// or "
-               "unix:";
+    a->tls = strncmp(s, "tls://", 6) == 0;
+    if (a->tls)
+        return parse_tcp(a, s + 6);
     if (strncmp(s, "tcp://", 6) == 0)
         return parse_tcp(a, s + 6);
     return parse_tcp(a, s);

@@ -1,9 +1,11 @@
 #ifndef PGLOCKD_CLIENT_ADDRESS_H
 #define PGLOCKD_CLIENT_ADDRESS_H
 
-/* Where daemons are: "tcp://HOST:PORT", "HOST:PORT" or "unix:PATH", parted by commas. */
+/* Where daemons are: "tcp://HOST:PORT", "tls://HOST:PORT", "HOST:PORT" or "unix:PATH", by commas.
+ */
 
 #include <netdb.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +14,7 @@ struct address {
     char *host; /* NULL for a Unix socket */
     char *port;
     char *path; /* NULL for TCP */
+    bool tls;
 };
 
 struct address_list {

@@ -102,8 +102,38 @@ static int open_tcp(const struct addrinfo *list, int64_t until_us)
     return -1;
 }
 
-int conn_open(struct conn *c, const struct address *a, int64_t until_us, char *error,
-              size_t error_size)
+/* 0, or -1 with a few words in error. */
+static int shake_hands(struct conn *c, const struct address *a, const struct tls_choice *choice,
+                       int64_t until_us, char *error, size_t error_size)
+{
+    c->tls = tls_new(c->fd, a->host, choice, error, error_size);
+    if (c->tls == NULL)
+        return -1;
+    for (;;) {
+        int r = tls_handshake(c->tls, error, error_size);
+        if (r != 0)
+            return r > 0 ? 0 : -1;
+        if (wait_ready(c->fd, tls_events(c->tls), until_us) != CONN_OK) {
+            snprintf(error, error_size, "TLS was not begun in time");
+            return -1;
+        }
+    }
+}
+
+static int open_tls(struct conn *c, const struct address *a, const struct tls_choice *choice,
+                    int64_t until_us, char *error, size_t error_size)
+{
+    char why[384] = "";
+
+    if (shake_hands(c, a, choice, until_us, why, sizeof(why)) == 0)
+        return 0;
+    conn_close(c);
+    snprintf(error, error_size, "cannot connect to %s: %s", a->text, why);
+    return -1;
+}
+
+int conn_open(struct conn *c, const struct address *a, const struct tls_choice *tls,
+              int64_t until_us, char *error, size_t error_size)
 {
     if (a->path) {
         c->fd = open_unix(a->path, until_us);
@@ -122,26 +152,43 @@ int conn_open(struct conn *c, const struct address *a, int64_t until_us, char *e
                  strerror_r(errno, text, sizeof(text)));
         return -1;
     }
-    return 0;
+    return a->tls ? open_tls(c, a, tls, until_us, error, error_size) : 0;
 }
 
 void conn_close(struct conn *c)
 {
+    tls_free(c->tls);
     if (c->fd >= 0)
         close(c->fd);
     cbuf_free(&c->in);
     *c = CONN_INIT;
 }
 
+static ssize_t send_some(struct conn *c, const char *p, size_t n)
+{
+    return c->tls ? tls_send(c->tls, p, n) : send(c->fd, p, n, MSG_NOSIGNAL);
+}
+
+static ssize_t receive_some(struct conn *c, char *into, size_t n)
+{
+    return c->tls ? tls_recv(c->tls, into, n) : recv(c->fd, into, n, 0);
+}
+
+/* After EAGAIN; TLS may have to write in order to read. */
+static enum conn_result wait_for(const struct conn *c, short events, int64_t until_us)
+{
+    return wait_ready(c->fd, c->tls ? tls_events(c->tls) : events, until_us);
+}
+
 enum conn_result conn_write(struct conn *c, const char *p, size_t n, int64_t until_us, size_t *sent)
 {
     *sent = 0;
     while (*sent < n) {
-        ssize_t k = send(c->fd, p + *sent, n - *sent, MSG_NOSIGNAL);
+        ssize_t k = send_some(c, p + *sent, n - *sent);
         if (k > 0) {
             *sent += (size_t)k;
         } else if (errno == EAGAIN) {
-            enum conn_result r = wait_ready(c->fd, POLLOUT, until_us);
+            enum conn_result r = wait_for(c, POLLOUT, until_us);
             if (r != CONN_OK)
                 return r;
         } else if (errno != EINTR) {
@@ -173,16 +220,16 @@ static char *take_line(struct conn *c)
 static enum conn_result receive(struct conn *c, int64_t until_us)
 {
     for (;;) {
-        if (!cbuf_reserve(&c->in, 4096))
+        if (!cbuf_reserve(&c->in, c->tls ? TLS_RECORD_MAX : 4096))
             return CONN_NOMEM;
-        ssize_t n = recv(c->fd, c->in.data + c->in.len, c->in.cap - c->in.len, 0);
+        ssize_t n = receive_some(c, c->in.data + c->in.len, c->in.cap - c->in.len);
         if (n > 0) {
             c->in.len += (size_t)n;
             return CONN_OK;
         }
         if (n == 0 || (errno != EAGAIN && errno != EINTR))
             return CONN_CLOSED;
-        enum conn_result r = errno == EINTR ? CONN_OK : wait_ready(c->fd, POLLIN, until_us);
+        enum conn_result r = errno == EINTR ? CONN_OK : wait_for(c, POLLIN, until_us);
         if (r != CONN_OK)
             return r;
     }

@@ -1,13 +1,15 @@
 #ifndef PGLOCKD_CLIENT_CONN_H
 #define PGLOCKD_CLIENT_CONN_H
 
-/* A connected socket that carries lines. Every call ends at its until_us (pglockd_now_us()). */
+/* A connected socket that carries lines, in TLS where its address says so. Every call ends at its
+ * until_us (pglockd_now_us()). */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "client/address.h"
 #include "client/cbuf.h"
+#include "client/tls.h"
 
 /* A reply longer than this is not one of pglockd: the connection is given up. */
 enum { CONN_LINE_MAX = 64 << 20 };
@@ -21,7 +23,8 @@ enum conn_result {
 };
 
 struct conn {
-    int fd; /* -1: not connected */
+    int fd;          /* -1: not connected */
+    struct tls *tls; /* NULL: none */
     struct cbuf in;
     size_t taken;   /* bytes of in that were handed out as the last line */
     size_t scanned; /* bytes of in, behind those, known to hold no LF */
@@ -30,8 +33,8 @@ struct conn {
 #define CONN_INIT ((struct conn){.fd = -1})
 
 /* 0, or -1 with a sentence in error. c is not connected. */
-int conn_open(struct conn *c, const struct address *a, int64_t until_us, char *error,
-              size_t error_size);
+int conn_open(struct conn *c, const struct address *a, const struct tls_choice *tls,
+              int64_t until_us, char *error, size_t error_size);
 /* Closes without a shutdown: a forked child may close its copy. */
 void conn_close(struct conn *c);
 

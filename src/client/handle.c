@@ -102,6 +102,7 @@ void pglockd_free(pglockd *c)
     conn_close(&c->conn);
     address_list_free(&c->list);
     forget_key(c);
+    tls_choice_free(&c->tls);
     free(c->addresses);
     free(c->name);
     free(c);
@@ -126,6 +127,30 @@ pglockd_status pglockd_set_key(pglockd *c, const char *key)
     forget_key(c);
     if (key && !(c->key = strdup(key)))
         return fail_memory(c);
+    return PGLOCKD_OK;
+}
+
+static char *text_of(const char *s)
+{
+    return (char *)(uintptr_t)(s && *s ? s : NULL); /* only to be copied */
+}
+
+pglockd_status pglockd_set_tls(pglockd *c, const pglockd_tls_options *o)
+{
+    struct tls_choice given = {0}, copy;
+
+    if (!handle_enter(c))
+        return PGLOCKD_INVALID;
+    if (o && o->size < sizeof(*o))
+        return handle_fail(c, PGLOCKD_INVALID, "",
+                           "the size of the TLS options is not set: use PGLOCKD_TLS_OPTIONS_INIT");
+    if (o)
+        given = (struct tls_choice){text_of(o->ca_file), text_of(o->cert_file),
+                                    text_of(o->key_file), text_of(o->server_name)};
+    if (!tls_choice_copy(&copy, &given))
+        return fail_memory(c);
+    tls_choice_free(&c->tls);
+    c->tls = copy;
     return PGLOCKD_OK;
 }
 
@@ -192,6 +217,8 @@ static pglockd_status fail_connection(struct pglockd *c, enum conn_result why,
         handle_fail(c, status, "", "%s did not answer in time", address);
     else if (c->bye[0])
         handle_fail(c, status, "", "%s closed the connection: %s", address, c->bye);
+    else if (c->conn.tls && tls_alert(c->conn.tls))
+        handle_fail(c, status, "", "%s ended TLS: %s", address, tls_alert(c->conn.tls));
     else
         handle_fail(c, status, "", "%s closed the connection", address);
     handle_skip_address(c);
@@ -363,7 +390,7 @@ static pglockd_status connect_one(struct pglockd *c)
     int64_t until_us = pglockd_now_us() + c->connect_ms * INT64_C(1000);
     char error[512];
 
-    if (conn_open(&c->conn, &c->list.items[c->next], until_us, error, sizeof(error)) < 0) {
+    if (conn_open(&c->conn, &c->list.items[c->next], &c->tls, until_us, error, sizeof(error)) < 0) {
         handle_skip_address(c);
         return handle_fail(c, PGLOCKD_UNREACHABLE, "", "%s", error);
     }

@@ -18,7 +18,8 @@ struct pglockd {
     pid_t owner; /* the process that made it */
     char *addresses;
     char *name;
-    char *key;                /* NULL: none */
+    char *key; /* NULL: none */
+    struct tls_choice tls;
     struct address_list list; /* parsed when first needed */
     size_t next;              /* the address to try first */
     int connect_ms;

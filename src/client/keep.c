@@ -280,7 +280,8 @@ static struct keeper *keeper_new(const pglockd *c)
     k->request_ms = c->request_ms;
     k->conn = pglockd_new(c->addresses);
     if (!k->conn || (c->name && pglockd_set_name(k->conn, c->name) != PGLOCKD_OK) ||
-        pglockd_set_key(k->conn, c->key) != PGLOCKD_OK) {
+        pglockd_set_key(k->conn, c->key) != PGLOCKD_OK ||
+        !tls_choice_copy(&k->conn->tls, &c->tls)) {
         destroy(k);
         return NULL;
     }

@@ -22,9 +22,11 @@ libclient_la_SOURCES = \
     src/client/lock.c \
     src/client/reply.c \
     src/client/reply.h \
-    src/client/request.c
-libclient_la_CFLAGS = $(libpglockd_cflags) $(CJSON_CFLAGS)
-libclient_la_LIBADD = $(CJSON_LIBS)
+    src/client/request.c \
+    src/client/tls.c \
+    src/client/tls.h
+libclient_la_CFLAGS = $(libpglockd_cflags) $(CJSON_CFLAGS) $(GNUTLS_CFLAGS)
+libclient_la_LIBADD = $(CJSON_LIBS) $(GNUTLS_LIBS)
 
 lib_LTLIBRARIES += libpglockd.la
 include_HEADERS += src/client/pglockd.h

@@ -64,9 +64,10 @@ int64_t pglockd_now_us(void);
 /* ---- connection ---- */
 
 /*
- * addresses: "tcp://HOST:PORT", "unix:PATH" or "HOST:PORT" ("[::1]:7432" for IPv6), several parted
- * by commas and tried in that order. NULL means "127.0.0.1:7432". Does not connect yet, and keeps a
- * copy. Returns NULL only for lack of memory; a bad address is reported by pglockd_connect().
+ * addresses: "tcp://HOST:PORT", "tls://HOST:PORT", "unix:PATH" or "HOST:PORT" ("[::1]:7432" for
+ * IPv6), several parted by commas and tried in that order. NULL means "127.0.0.1:7432". Does not
+ * connect yet, and keeps a copy. Returns NULL only for lack of memory; a bad address is reported by
+ * pglockd_connect().
  */
 pglockd *pglockd_new(const char *addresses);
 
@@ -82,6 +83,26 @@ pglockd_status pglockd_set_name(pglockd *c, const char *name);
  * PGLOCKD_DENIED, code "key_refused". Over a network without TLS whoever reads along reads the key.
  */
 pglockd_status pglockd_set_key(pglockd *c, const char *key);
+
+/*
+ * How to connect to addresses with tls://. Members that are NULL or empty are not given. The
+ * daemon's certificate must be of one of the CAs, in force, and for server_name.
+ */
+typedef struct pglockd_tls_options {
+    size_t size;             /* sizeof, set by PGLOCKD_TLS_OPTIONS_INIT */
+    const char *ca_file;     /* PEM; not given: those that the system trusts */
+    const char *cert_file;   /* PEM: the certificate by which the daemon knows who this is */
+    const char *key_file;    /* PEM: its private key; not given: it stands in cert_file, too */
+    const char *server_name; /* not given: the host of the address */
+} pglockd_tls_options;
+
+#define PGLOCKD_TLS_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        sizeof(pglockd_tls_options), NULL, NULL, NULL, NULL                                        \
+    }
+
+/* Copied; the files are read at each connecting. NULL: nothing is given. Before connecting. */
+pglockd_status pglockd_set_tls(pglockd *c, const pglockd_tls_options *o);
 
 /*
  * connect_ms bounds the attempt at one address, resolving and HELLO included (default 3000).

@@ -44,24 +44,26 @@ static bool check_not_above(const struct settings *s, int low, int64_t low_value
     return false;
 }
 
-static bool is_local(const char *text)
+/* May other machines reach it, and read there what they should not? */
+static bool is_exposed(const struct settings *s, const char *text)
 {
     struct address address;
 
-    return address_parse(str_of(text), &address) == NULL && address_is_local(&address);
+    return address_parse(str_of(text), &address) == NULL && !address_is_local(&address) &&
+           !(s->auth && address.tls);
 }
 
-/* The row with an address that other machines may reach, and the address; -1: there is none. */
+/* The row with such an address, and the address; -1: there is none. */
 static int exposed_row(const struct settings *s, const char **address)
 {
     for (size_t i = 0; i < s->listen.n; i++) {
-        if (!is_local(s->listen.items[i])) {
+        if (is_exposed(s, s->listen.items[i])) {
             *address = s->listen.items[i];
             return SETTING_INDEX_listen;
         }
     }
     *address = s->http;
-    return s->http && !is_local(s->http) ? SETTING_INDEX_http : -1;
+    return s->http && is_exposed(s, s->http) ? SETTING_INDEX_http : -1;
 }
 
 /* Nothing is open to a network by accident: who wants that says so by name. */
@@ -76,11 +78,37 @@ static bool check_exposure(const struct settings *s, struct buf *err)
     setting_put_source(s, row, err);
     buf_printf(err, ": %s is %s, which other machines may reach, ", settings_table[row].name,
                log_quote(str_of(address)));
-    buf_puts(err, s->auth ? "and keys would go there unencrypted: keep to loopback and Unix "
-                            "sockets, or set plaintext_auth = yes"
+    buf_puts(err, s->auth ? "and keys would go there unencrypted: put tls:// before it, keep to "
+                            "loopback and Unix sockets, or set plaintext_auth = yes"
                           : "and auth is off: set auth = on, keep to loopback and Unix sockets, or "
                             "set auth_off_on_network = yes to serve everybody who gets there");
     return false;
+}
+
+static bool is_tls(const char *text)
+{
+    struct address address;
+
+    return text && address_parse(str_of(text), &address) == NULL && address.tls;
+}
+
+bool settings_want_tls(const struct settings *s)
+{
+    bool found = is_tls(s->http);
+
+    for (size_t i = 0; i < s->listen.n; i++)
+        found = found || is_tls(s->listen.items[i]);
+    return found;
+}
+
+static bool check_tls(const struct settings *s, struct buf *err)
+{
+    if (settings_want_tls(s) && (!s->tls_cert || !s->tls_key))
+        buf_puts(err, "an address with tls:// needs a certificate and its key: set tls_cert and "
+                      "tls_key");
+    else if (s->tls_client_cert == SETTINGS_TLS_CLIENT_REQUIRED && !s->tls_client_ca)
+        buf_puts(err, "tls_client_cert = required needs the CAs of the clients: set tls_client_ca");
+    return err->len == 0;
 }
 
 static bool check_relations(const struct settings *s, struct buf *err)
@@ -93,7 +121,7 @@ static bool check_relations(const struct settings *s, struct buf *err)
                            s->ttl_max_ms, err) &&
            check_not_above(s, SETTING_INDEX_line_max, (int64_t)s->line_max, SETTING_INDEX_max_input,
                            (int64_t)s->max_input, err) &&
-           check_exposure(s, err);
+           check_exposure(s, err) && check_tls(s, err);
 }
 
 /* Which database: the strongest source that names one decides, and it must name one only. */

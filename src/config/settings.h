@@ -22,14 +22,26 @@ struct setting_list {
 enum { SETTINGS_AUTH_OFF, SETTINGS_AUTH_ON };
 enum { SETTINGS_NO, SETTINGS_YES };
 
+/* Values of tls_client_cert and of tls_name_from. */
+enum { SETTINGS_TLS_CLIENT_OPTIONAL, SETTINGS_TLS_CLIENT_REQUIRED };
+enum {
+    SETTINGS_TLS_NAME_CN,
+    SETTINGS_TLS_NAME_DNS,
+    SETTINGS_TLS_NAME_EMAIL,
+    SETTINGS_TLS_NAME_URI
+};
+
+/* Values of socket_mode. */
+enum { SETTINGS_SOCKET_AUTO, SETTINGS_SOCKET_OWNER, SETTINGS_SOCKET_GROUP, SETTINGS_SOCKET_ALL };
+
 /* Values of migrate. */
 enum { SETTINGS_MIGRATE_AUTO, SETTINGS_MIGRATE_CHECK, SETTINGS_MIGRATE_OFF };
 
 /* The C type of each kind of setting. */
 typedef char *setting_STRING;                 /* NULL: not set */
 typedef char *setting_CONNINFO;               /* the same; may hold a password */
-typedef char *setting_HTTP;                   /* HOST:PORT; NULL: off */
-typedef struct setting_list setting_LISTEN;   /* HOST:PORT or unix:PATH */
+typedef char *setting_HTTP;                   /* [tls://]HOST:PORT; NULL: off */
+typedef struct setting_list setting_LISTEN;   /* [tls://]HOST:PORT or unix:PATH */
 typedef struct setting_list setting_NAMES;    /* host names */
 typedef struct setting_list setting_PREFIXES; /* wire/prefix.h */
 typedef struct setting_list setting_PEERS;    /* USER:NAME */
@@ -48,14 +60,40 @@ typedef int setting_CHOICE; /* which word of the row's value column */
 #define SETTINGS_TABLE(X)                                                                          \
     X(config, "config", STRING, "/etc/pglockd/pglockd.ini", 1, 4095, false, "PATH",                \
       "The configuration file. Only the default may be missing. Not for use in the file itself.")  \
-    X(listen, "listen", LISTEN, "127.0.0.1:7432", 1, 64, false, "HOST:PORT|unix:PATH",             \
-      "Where the line protocol is served; a list. Port 0 takes any free port. Off loopback it "    \
-      "takes auth and plaintext_auth, or auth_off_on_network.")                                    \
-    X(http, "http", HTTP, "127.0.0.1:7433", 1, 4095, false, "HOST:PORT|off",                       \
-      "Where metrics, health and the status page are served. Off loopback it takes auth and "      \
-      "plaintext_auth, or auth_off_on_network.")                                                   \
+    X(listen, "listen", LISTEN, "127.0.0.1:7432", 1, 64, false, "[tls://]HOST:PORT|unix:PATH",     \
+      "Where the line protocol is served; a list. Port 0 takes any free port; behind tls:// it "   \
+      "speaks TLS. Off loopback it takes auth and TLS, or auth and plaintext_auth, or "            \
+      "auth_off_on_network.")                                                                      \
+    X(socket_mode, "socket_mode", CHOICE, "auto", 0, 0, false, "auto|0600|0660|0666",              \
+      "Who may connect to Unix sockets: the user that pglockd runs as, its group too, or every "   \
+      "user of the machine. auto: 0666 where auth is on, else 0600.")                              \
+    X(user, "user", STRING, NULL, 1, 255, false, "NAME",                                           \
+      "The user that pglockd becomes, for good, when root starts it; before it opens a port or "   \
+      "runs PostgreSQL, behind tls_key. It must be able to read all other files that are named "   \
+      "here, and on SIGHUP tls_key, too.")                                                         \
+    X(core_dumps, "core_dumps", CHOICE, "no", 0, 0, false, "no|yes",                               \
+      "Whether a crash may leave a core file, which holds private keys and connection strings.")   \
+    X(http, "http", HTTP, "127.0.0.1:7433", 1, 4095, false, "[tls://]HOST:PORT|off",               \
+      "Where metrics, health and the status page are served, with tls:// as HTTPS. Off loopback "  \
+      "it takes what listen takes.")                                                               \
     X(http_hosts, "http_hosts", NAMES, "", 0, 64, true, "NAME",                                    \
       "Host names that HTTP requests may use beside localhost and IP addresses; a list.")          \
+    X(tls_cert, "tls_cert", STRING, NULL, 1, 4095, true, "PATH",                                   \
+      "The certificate of tls:// addresses and those above it up to the CA's, as PEM. It and the " \
+      "other TLS files are read at start and on SIGHUP.")                                          \
+    X(tls_key, "tls_key", STRING, NULL, 1, 4095, true, "PATH",                                     \
+      "The private key of tls_cert, as PEM. The file must not be open to every user.")             \
+    X(tls_client_ca, "tls_client_ca", STRING, NULL, 1, 4095, true, "PATH",                         \
+      "Certificates of the CAs, as PEM, whose certificates clients of the line protocol may "      \
+      "show. "                                                                                     \
+      "Clients that show others are turned away.")                                                 \
+    X(tls_client_cert, "tls_client_cert", CHOICE, "optional", 0, 0, true, "optional|required",     \
+      "Whether clients on tls:// addresses of the line protocol must show a certificate, where "   \
+      "tls_client_ca is set.")                                                                     \
+    X(tls_name_from, "tls_name_from", CHOICE, "cn", 0, 0, true, "cn|dns|email|uri",                \
+      "What of a client's certificate is its name: the common name, or the first alternative "     \
+      "name "                                                                                      \
+      "of that kind.")                                                                             \
     X(auth, "auth", CHOICE, "off", 0, 0, false, "off|on",                                          \
       "on: clients show who they are, by a key or as a user of this machine, and may do what "     \
       "their name has rights to. off: everybody who can connect may do everything but FORCE, "     \
@@ -101,6 +139,23 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "The longest request line, without its line end.")                                           \
     X(max_connections, "max_connections", SIZE, "20000", 1, 1000000, true, "NUMBER",               \
       "Client connections at a time, within the hard limit of open files.")                        \
+    X(max_connections_per_address, "max_connections_per_address", SIZE, "0", 0, 1000000, true,     \
+      "NUMBER",                                                                                    \
+      "Client connections at a time from one IPv4 address or IPv6 network of 64 bits. 0: as many " \
+      "as max_connections.")                                                                       \
+    X(auth_timeout_ms, "auth_timeout", DURATION, "10s", 100, SETTINGS_HOUR, true, "DURATION",      \
+      "How long a client may take for the TLS handshake and, where auth is on, until it has "      \
+      "shown who "                                                                                 \
+      "it is.")                                                                                    \
+    X(idle_timeout_ms, "idle_timeout", DURATION, "0s", 0, 24 * SETTINGS_HOUR, true, "DURATION",    \
+      "A client that has sent nothing for so long and waits for nothing is disconnected. 0s: "     \
+      "not.")                                                                                      \
+    X(max_request_rate, "max_request_rate", SIZE, "0", 0, 1000000, true, "NUMBER",                 \
+      "Requests a second of one connection; a second's worth may come at once. 0: any number.")    \
+    X(max_request_rate_per_name, "max_request_rate_per_name", SIZE, "0", 0, 1000000, true,         \
+      "NUMBER",                                                                                    \
+      "Requests a second of all connections of this daemon with one name; those without a name "   \
+      "count as one. 0: any number.")                                                              \
     X(max_inflight, "max_inflight", SIZE, "1024", 1, 65536, true, "NUMBER",                        \
       "Requests in flight on one connection; past it reading pauses.")                             \
     X(max_input, "max_input", SIZE, "262144", 1024, 67108864, true, "BYTES",                       \
@@ -109,6 +164,12 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "Replies that a client may leave unread before it is disconnected.")                         \
     X(max_waiters, "max_waiters", SIZE, "100000", 1, 10000000, true, "NUMBER",                     \
       "Requests that may wait for a lock in this daemon.")                                         \
+    X(max_waiters_per_resource, "max_waiters_per_resource", SIZE, "0", 0, 10000000, true,          \
+      "NUMBER", "Requests that may wait for one resource in this daemon. 0: any number.")          \
+    X(max_waiters_per_owner, "max_waiters_per_owner", SIZE, "0", 0, 10000000, true, "NUMBER",      \
+      "Requests of one owner that may wait for a lock in this daemon. 0: any number.")             \
+    X(list_max, "list_max", SIZE, "1000", 1, 1000, true, "NUMBER",                                 \
+      "Leases that one LIST may ask for.")                                                         \
     X(rate_keys_max, "rate_keys_max", SIZE, "100000", 1, 10000000, true, "NUMBER",                 \
       "Keys of rate limits that this daemon remembers; a forgotten one costs a question to "       \
       "PostgreSQL.")                                                                               \
@@ -195,8 +256,11 @@ enum settings_result settings_load(struct settings *s, int argc, char **argv, st
  */
 bool settings_reload(struct settings *s, struct buf *err);
 
-/* An address off loopback that is to be served; NULL where there is none. */
+/* An address off loopback that is to be served without auth or without TLS; NULL: there is none. */
 const char *settings_exposed(const struct settings *s);
+
+/* Does an address ask for TLS? */
+bool settings_want_tls(const struct settings *s);
 
 void settings_free(struct settings *s);
 

@@ -130,7 +130,8 @@ pglockd *ctl_client(const struct ctl *ctl)
 
     ctl_put_name(ctl, &name);
     if (!c || pglockd_set_name(c, buf_cstr(&name)) != PGLOCKD_OK ||
-        pglockd_set_key(c, ctl_key(ctl)) != PGLOCKD_OK) {
+        pglockd_set_key(c, ctl_key(ctl)) != PGLOCKD_OK ||
+        pglockd_set_tls(c, &ctl->tls) != PGLOCKD_OK) {
         ctl_error("no memory is left");
         exit(CTL_UNREACHABLE);
     }

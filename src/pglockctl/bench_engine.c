@@ -505,6 +505,10 @@ static bool connect_client(struct client *c, const char *address, const char *ke
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
 
+    if (strncmp(address, "tls://", 6) == 0) {
+        buf_puts(err, "bench writes to the sockets itself and speaks no TLS: use tcp:// or unix:");
+        return false;
+    }
     c->handle = pglockd_new(address);
     if (!c->handle || pglockd_set_name(c->handle, "pglockctl bench") != PGLOCKD_OK ||
         pglockd_set_key(c->handle, key) != PGLOCKD_OK || pglockd_connect(c->handle) != PGLOCKD_OK) {

@@ -30,6 +30,7 @@ struct ctl {
     int64_t busy_status;
     const char *name; /* of HELLO; NULL: user@host */
     const char *key_file;
+    pglockd_tls_options tls;
     bool help;
     bool version;
 };

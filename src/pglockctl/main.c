@@ -16,14 +16,14 @@ static const struct command *const commands[] = {
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
-static struct ctl ctl = {.busy_status = CTL_BUSY};
+static struct ctl ctl = {.busy_status = CTL_BUSY, .tls = PGLOCKD_TLS_OPTIONS_INIT};
 
 static const struct opt common_options[] = {
     {.name = "connect",
      .kind = OPT_STRING,
      .into = &ctl.connect,
      .value = "ADDRESSES",
-     .help = "tcp://HOST:PORT or unix:PATH, several parted by commas"},
+     .help = "tcp://HOST:PORT, tls://HOST:PORT or unix:PATH, several parted by commas"},
     {.name = "json", .kind = OPT_FLAG, .into = &ctl.json, .help = "print the daemon's JSON"},
     {.letter = 'E',
      .name = "busy-status",
@@ -42,6 +42,26 @@ static const struct opt common_options[] = {
      .into = &ctl.key_file,
      .value = "PATH",
      .help = "the key to show to the daemon is its first line"},
+    {.name = "tls-ca",
+     .kind = OPT_STRING,
+     .into = &ctl.tls.ca_file,
+     .value = "PATH",
+     .help = "CAs whose certificates a daemon may show (default: the system's)"},
+    {.name = "tls-cert",
+     .kind = OPT_STRING,
+     .into = &ctl.tls.cert_file,
+     .value = "PATH",
+     .help = "the certificate to show to the daemon"},
+    {.name = "tls-key",
+     .kind = OPT_STRING,
+     .into = &ctl.tls.key_file,
+     .value = "PATH",
+     .help = "its private key (default: in the same file)"},
+    {.name = "tls-name",
+     .kind = OPT_STRING,
+     .into = &ctl.tls.server_name,
+     .value = "NAME",
+     .help = "whom a daemon's certificate must be for (default: the host)"},
     {.letter = 'h', .name = "help", .kind = OPT_FLAG, .into = &ctl.help, .help = "this text"},
 };
 enum { COMMON_OPTIONS = sizeof(common_options) / sizeof(common_options[0]) };
@@ -68,9 +88,11 @@ static int print_help(void)
     buf_puts(&out, "\nOptions (before or after the command):\n");
     opt_put_help(&out, common_options, COMMON_OPTIONS);
     opt_put_help(&out, main_options, 1);
-    buf_puts(&out, "\nPGLOCKCTL_CONNECT is used where --connect is not given; without both the\n"
-                   "address is 127.0.0.1:7432. PGLOCKCTL_NAME stands for --name, and\n"
-                   "PGLOCKCTL_KEY_FILE for --key-file. pglockctl COMMAND --help tells more.\n");
+    buf_puts(&out,
+             "\nPGLOCKCTL_CONNECT is used where --connect is not given; without both the\n"
+             "address is 127.0.0.1:7432. PGLOCKCTL_NAME stands for --name, PGLOCKCTL_KEY_FILE\n"
+             "for --key-file, PGLOCKCTL_TLS_CA, _CERT, _KEY and _NAME for the options --tls-….\n"
+             "pglockctl COMMAND --help tells more.\n");
     buf_puts(&out, exit_help);
     fputs(buf_cstr(&out), stdout);
     buf_free(&out);
@@ -133,9 +155,20 @@ static int run_with(const struct command *command, const struct opt_words *words
     return status;
 }
 
+static void take_variable(const char **into, const char *variable)
+{
+    const char *value = getenv(variable);
+    if (!*into && value && *value)
+        *into = value;
+}
+
 /* What is not given on the command line comes from the environment. */
 static void take_environment(void)
 {
+    take_variable(&ctl.tls.ca_file, "PGLOCKCTL_TLS_CA");
+    take_variable(&ctl.tls.cert_file, "PGLOCKCTL_TLS_CERT");
+    take_variable(&ctl.tls.key_file, "PGLOCKCTL_TLS_KEY");
+    take_variable(&ctl.tls.server_name, "PGLOCKCTL_TLS_NAME");
     if (!ctl.connect) {
         ctl.connect = getenv("PGLOCKCTL_CONNECT");
         ctl.connect_from_env = ctl.connect != NULL;

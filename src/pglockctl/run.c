@@ -440,6 +440,7 @@ static int prepare(struct run *r)
     r->lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r->timer < 0 || r->lost_fd < 0 || run_signals_take(&r->signals) < 0)
         return -1;
+    r->guard.tls = &r->ctl->tls;
     if (run_guard_start(&r->guard, r->ctl->connect, ctl_key(r->ctl), &r->leases, r->times) < 0)
         return -1;
     r->guarded = true;

@@ -111,6 +111,7 @@ struct watch {
     int fd;
     pglockd *client; /* made when first needed */
     const char *addresses, *key;
+    const pglockd_tls_options *tls;
     struct run_leases leases;
     bool renewing;
 };
@@ -135,7 +136,8 @@ static bool have_client(struct watch *w)
 {
     if (!w->client)
         w->client = pglockd_new(w->addresses);
-    return w->client && pglockd_set_key(w->client, w->key) == PGLOCKD_OK;
+    return w->client && pglockd_set_key(w->client, w->key) == PGLOCKD_OK &&
+           pglockd_set_tls(w->client, w->tls) == PGLOCKD_OK;
 }
 
 static void start_renewing(struct watch *w)
@@ -251,7 +253,8 @@ static int isolate(int fd)
 static _Noreturn void guard_main(struct run_guard *g, const char *addresses, const char *key,
                                  const struct run_leases *leases, int fd)
 {
-    struct watch w = {.shared = g->shared, .times = g->times, .addresses = addresses, .key = key};
+    struct watch w = {
+        .shared = g->shared, .times = g->times, .addresses = addresses, .key = key, .tls = g->tls};
 
     w.fd = isolate(fd);
     w.leases = run_leases_adopt(leases, g->shared->deadline_us);

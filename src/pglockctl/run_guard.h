@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "client/pglockd.h"
 #include "pglockctl/run_leases.h"
 
 /* When the command is told to end, and when it is made to. Microseconds. */
@@ -32,6 +33,7 @@ struct run_shared {
 };
 
 struct run_guard {
+    const pglockd_tls_options *tls; /* set before the start */
     struct run_shared *shared;
     struct run_times times;
     pid_t pid;

@@ -75,6 +75,7 @@ bool conn_identify(struct conn *c, enum auth_source source, struct identity *who
                    struct api_key *key)
 {
     char id[KEY_ID_DIGITS + 1] = "";
+    bool other = c->identity != who;
     if (c->identity && c->identity != who && c->settled)
         return false;
     identity_hold(who);
@@ -83,6 +84,9 @@ bool conn_identify(struct conn *c, enum auth_source source, struct identity *who
     c->identity = who;
     c->key = key;
     c->source = source;
+    conn_may_have_arrived(c);
+    if (other)
+        request_rate_forget_name(c);
     count(source, AUTH_ACCEPTED);
     log_debug("authenticated", "conn=%" PRIu64 " identity=%s source=%s key=%s", c->id,
               log_quote(who->name), source_names[source],
@@ -105,6 +109,18 @@ void conn_identify_peer(struct conn *c)
     struct identity *who = c->server->identities && !c->identity ? peer_of(c) : NULL;
     if (who)
         conn_identify(c, AUTH_PEER, who, NULL);
+}
+
+void conn_identify_certificate(struct conn *c)
+{
+    struct buf name = {0};
+    struct identity *who = NULL;
+    if (c->server->identities && c->tls && !c->shaking && !c->identity &&
+        tls_peer_name(c->tls, &name))
+        who = identities_find(c->server->identities, buf_str(&name));
+    if (who)
+        conn_identify(c, AUTH_CERTIFICATE, who, NULL);
+    buf_free(&name);
 }
 
 /* The user of an item USER:NAME of the setting. */
@@ -399,6 +415,7 @@ static void check_conn(struct conn *c)
         return;
     }
     conn_identify_peer(c);
+    conn_identify_certificate(c);
     while (cancel_lost_right(c))
         ;
     conn_mark_dirty(c); /* it may be read from again */

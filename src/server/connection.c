@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/xalloc.h"
@@ -41,14 +42,17 @@ static void count_unsent(struct conn *c, size_t unsent)
     c->unsent = unsent;
 }
 
-void conn_accept(struct server *s, int fd, bool tcp)
+void conn_accept(struct server *s, int fd, bool tls, struct tally_entry *from)
 {
     struct ucred peer;
     socklen_t size = sizeof(peer);
     struct conn *c = xcalloc(1, sizeof(*c));
     c->server = s;
     c->id = ++s->next_conn_id;
+    c->from = from;
+    c->accepted_us = c->quiet_since_us = clock_mono_us();
     list_init(&c->requests);
+    list_init(&c->arriving);
     list_init(&c->dirty);
     list_init(&c->more);
     list_init(&c->at);
@@ -62,9 +66,22 @@ void conn_accept(struct server *s, int fd, bool tcp)
     c->events = EV_READ;
     ev_io_start(s->o.loop, &c->io);
     log_debug("client_accepted", "conn=%" PRIu64, c->id);
-    c->tcp = tcp || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0;
+    /* Only of TCP there is a from. */
+    c->tcp = from || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0;
     c->uid = c->tcp ? (uid_t)-1 : peer.uid;
     conn_identify_peer(c);
+    if (tls)
+        handshake_start(c);
+    conn_await(c);
+}
+
+void conn_begin(struct conn *c)
+{
+    c->shaking = false;
+    ev_set_cb(&c->io, on_io);
+    conn_identify_certificate(c);
+    conn_may_have_arrived(c);
+    on_io(c->server->o.loop, &c->io, EV_READ); /* lines may have come with the end of it */
 }
 
 static void conn_orphan_requests(struct conn *c)
@@ -82,11 +99,15 @@ void conn_close(struct conn *c, enum close_reason reason)
     c->is_closed = true;
     ev_io_stop(s->o.loop, &c->io);
     ev_clear_pending(s->o.loop, &c->io);
+    tls_session_free(c->tls);
     close(c->io.fd);
     list_remove(&c->at);
     list_remove(&c->dirty);
     list_remove(&c->more);
     auth_unslow(c);
+    list_remove(&c->arriving);
+    tally_drop(s->addresses, c->from);
+    tally_drop(s->names, c->known_as);
     conn_listen(c, false);
     list_append(&s->closed, &c->at);
     server_end_of_turn(s);
@@ -167,7 +188,10 @@ static void watch(struct conn *c)
 static bool send_some(struct conn *c)
 {
     while (c->sent < c->out.len) {
-        ssize_t n = send(c->io.fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+        const char *from = c->out.data + c->sent;
+        size_t left = c->out.len - c->sent;
+        ssize_t n =
+            c->tls ? tls_send(c->tls, from, left) : send(c->io.fd, from, left, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -197,11 +221,15 @@ static void take_lines(struct conn *c);
 void conn_flush(struct conn *c)
 {
     list_remove(&c->dirty);
-    if (c->is_closed || !send_some(c))
+    if (c->shaking && c->server->draining)
+        conn_close(c, CLOSE_DRAIN);
+    if (c->is_closed || c->shaking || !send_some(c))
         return;
     if (c->gap && c->out.len == 0)
         conn_tell_gap(c);
     if (c->closing && c->out.len == 0) {
+        if (c->tls)
+            tls_end(c->tls);
         shutdown(c->io.fd, SHUT_WR);
         conn_close(c, c->reason);
         return;
@@ -347,10 +375,35 @@ void conn_take_more(struct conn *c)
         after_input(c);
 }
 
+/* As many whole records as fit: what the library holds back shows on no descriptor. */
+static ssize_t receive_records(struct conn *c, char *into)
+{
+    size_t n = 0;
+    while (n + TLS_RECORD_MAX <= READ_BYTES && !c->eof) {
+        ssize_t k = tls_recv(c->tls, into + n, READ_BYTES - n);
+        if (k < 0 && errno == EAGAIN && n > 0)
+            break;
+        if (k < 0)
+            return k;
+        c->eof = k == 0;
+        n += (size_t)k;
+    }
+    return (ssize_t)n;
+}
+
+static ssize_t receive(struct conn *c, char *into)
+{
+    if (c->tls)
+        return receive_records(c, into);
+    ssize_t n = recv(c->io.fd, into, READ_BYTES, 0);
+    c->eof = n == 0;
+    return n;
+}
+
 static void on_readable(struct conn *c)
 {
     char *scratch = c->server->scratch;
-    ssize_t n = recv(c->io.fd, scratch, READ_BYTES, 0);
+    ssize_t n = receive(c, scratch);
     if (n < 0) {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
             conn_close(c, CLOSE_RESET);
@@ -358,7 +411,7 @@ static void on_readable(struct conn *c)
     }
     metric_add(M_RECEIVED, n);
     auth_look(c->server);
-    c->eof = n == 0;
+    c->heard = true;
     if (c->in.len == 0) {
         size_t used = take_from(c, scratch, (size_t)n);
         if (!c->is_closed)

@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 #include "base/metrics_text.h"
 #include "base/xalloc.h"
+#include "server/tls.h"
 
 /* Every status that we answer with, once: its number and its name as a label. */
 #define HTTP_CODES(X) X(200) X(400) X(401) X(403) X(404) X(405) X(421) X(429) X(503)
@@ -643,14 +644,22 @@ static bool learn_address(struct http *http, int fd)
 }
 
 /* On success libmicrohttpd owns fd. */
-static bool start_daemon(struct http *http, int fd)
+static bool start_daemon(struct http *http, int fd, bool tls)
 {
+    const struct MHD_OptionItem https[] = {
+        {MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, tls_http_callback()},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)tls_http_priorities()},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, http,
-        MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request,
+        http, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_MAX, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_END);
+        on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_ARRAY,
+        tls ? https : none, MHD_OPTION_END);
     return http->daemon != NULL;
 }
 
@@ -704,7 +713,7 @@ struct http *http_start(struct ev_loop *loop, const struct http_options *options
         (options->request_timeout_ms ? options->request_timeout_ms : HTTP_REQUEST_TIMEOUT_MS) /
         1000.0;
     http_set_hosts(http, options->hosts, options->nhosts);
-    if (!learn_address(http, fd) || !start_daemon(http, fd)) {
+    if (!learn_address(http, fd) || !start_daemon(http, fd, options->tls)) {
         buf_printf(err, "cannot start HTTP on port %u: %s", options->port, strerror(errno));
         close(fd);
         http_free(http);

@@ -48,6 +48,7 @@ struct identity; /* service/identities.h */
 struct http_options {
     const char *host;   /* address or name to listen on; "" and "*" are every address */
     uint16_t port;      /* 0: any free one */
+    bool tls;           /* with the certificate of tls_open() */
     char *const *hosts; /* names that Host may have; copied */
     size_t nhosts;
     /* Called for /readyz; must not block. What reason points to must last until the next turn. */

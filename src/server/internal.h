@@ -3,12 +3,15 @@
 
 /* What the files of the line protocol share; nobody else includes it. */
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "base/json.h"
 #include "base/list.h"
+#include "base/tally.h"
 #include "pg/reader.h"
 #include "server/server.h"
+#include "server/tls.h"
 #include "service/call.h"
 #include "service/identities.h"
 #include "service/rate.h"
@@ -29,6 +32,9 @@ enum {
     X(RESET, "reset", "the connection was reset")                                                  \
     X(SLOW_READER, "slow_reader", "too many replies were left unread")                             \
     X(HTTP, "http", "this is not an HTTP server")                                                  \
+    X(TLS, "tls_failed", "the TLS handshake failed")                                               \
+    X(AUTH_TIMEOUT, "auth_timeout", "the client took too long to show who it is")                  \
+    X(IDLE, "idle_timeout", "nothing came for too long: send PING to keep a connection")           \
     X(DRAIN, "shutting_down", "the daemon is stopping")                                            \
     X(KEY_REFUSED, "key_refused", "too many keys were refused on this connection")                 \
     X(REVOKED, "revoked", "the key or the name of this connection is not valid any more")          \
@@ -52,7 +58,8 @@ struct slow_log {
 /* What shows who a connection is. A new source is a row here, and a call of conn_identify(). */
 #define AUTH_SOURCES(X)                                                                            \
     X(KEY, "key")                                                                                  \
-    X(PEER, "peer")
+    X(PEER, "peer")                                                                                \
+    X(CERTIFICATE, "certificate")
 
 enum auth_source {
 #define X(id, name) AUTH_##id,
@@ -96,6 +103,13 @@ struct server {
     struct http_failures http_failures[HTTP_FAILURE_SLOTS];
     struct peer_name *peers;
     size_t npeers;
+    struct list arriving; /* connections that are not in yet, the oldest first; arrival.c */
+    ev_timer arriving_late;
+    ev_timer idle_look;
+    unsigned handshake_turn; /* of the loop, in which handshakes took so long: */
+    int64_t handshake_us;
+    struct tally *addresses; /* connections by address */
+    struct tally *names;     /* connections by name */
     bool draining;
     struct slab *requests;
     char *scratch; /* READ_BYTES, shared by all reads */
@@ -109,11 +123,20 @@ struct conn {
     uint64_t id;
     ev_io io;
     int events;
-    struct buf in;        /* read, not taken yet */
-    struct buf out;       /* to be sent */
-    size_t sent;          /* bytes of out that are sent */
-    size_t unsent;        /* bytes of out that count in the metric */
-    struct list requests; /* struct request, in the order they came */
+    struct tls_session *tls; /* NULL: none */
+    bool shaking;            /* its handshake is not over */
+    struct list arriving;
+    int64_t accepted_us;
+    bool heard;                   /* since the last look for idle ones */
+    int64_t quiet_since_us;       /* as of that look */
+    struct tally_entry *from;     /* its address; NULL: a Unix socket */
+    struct tally_entry *known_as; /* its name, where max_request_rate_per_name counts by it */
+    int64_t tat_us;               /* of its own rate of requests: base/pace.h */
+    struct buf in;                /* read, not taken yet */
+    struct buf out;               /* to be sent */
+    size_t sent;                  /* bytes of out that are sent */
+    size_t unsent;                /* bytes of out that count in the metric */
+    struct list requests;         /* struct request, in the order they came */
     size_t inflight;
     size_t readers; /* untagged requests that read and are not answered */
     bool skipping;  /* the rest of a line that was too long */
@@ -220,7 +243,10 @@ void server_next_turn(struct server *s, struct conn *c);
 /* connection.c */
 void conn_take_more(struct conn *c);
 void conn_mark_dirty(struct conn *c); /* it has something to send, or to look at */
-void conn_accept(struct server *s, int fd, bool tcp);
+/* from: counted already, and counted off when it ends. */
+void conn_accept(struct server *s, int fd, bool tls, struct tally_entry *from);
+/* The handshake is over: lines may come. */
+void conn_begin(struct conn *c);
 void conn_close(struct conn *c, enum close_reason reason);
 /* Sends what is there, then BYE, then closes. */
 void conn_end(struct conn *c, enum close_reason reason);
@@ -232,6 +258,21 @@ void conn_revoke(struct conn *c);
 void conn_drain(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_free(struct conn *c);
+
+/* arrival.c: the time that a client has to come in, and how long it may be silent */
+void arrival_start(struct server *s);
+void arrival_stop(struct server *s);
+/* Where something is to come before it is in, its time runs from now on. */
+void conn_await(struct conn *c);
+/* That has come, or a part of it. */
+void conn_may_have_arrived(struct conn *c);
+/* Settings have changed. */
+void arrival_reload(struct server *s);
+
+/* handshake.c */
+/* Begins the handshake of a connection that has just been accepted. */
+void handshake_start(struct conn *c);
+void handshake_register_metrics(void);
 
 /* request.c */
 struct request *request_new(struct conn *c, struct str tag);
@@ -269,6 +310,8 @@ bool conn_identify(struct conn *c, enum auth_source source, struct identity *who
                    struct api_key *key);
 /* The user at the other end of a Unix socket, where that user has a name. */
 void conn_identify_peer(struct conn *c);
+/* The same of the name in its certificate, when its handshake is over. */
+void conn_identify_certificate(struct conn *c);
 void conn_forget_identity(struct conn *c);
 struct str conn_identity(const struct conn *c); /* n 0: nobody's */
 
@@ -465,6 +508,12 @@ bool conn_holds_not(struct conn *c, struct str resource, int64_t token);
 void conn_ends_session(struct conn *c, int64_t session, bool ending);
 /* The output is sent: says that events were left out, if some were. */
 void conn_tell_gap(struct conn *c);
+
+/* request_rate.c */
+/* False: too many came before it, and it is answered. */
+bool request_rate_allows(struct request *r, bool frees_or_keeps);
+/* It is somebody else from now on. */
+void request_rate_forget_name(struct conn *c);
 
 /* stats.c */
 void verb_stats(struct request *r, const struct wire_request *w);

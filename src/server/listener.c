@@ -21,28 +21,73 @@ enum {
     PAUSE_MS = 100, /* before accepting again when descriptors have run out */
 };
 
-enum refusal { REFUSED_TOO_MANY, REFUSED_NO_DESCRIPTORS };
+enum refusal { REFUSED_TOO_MANY, REFUSED_NO_DESCRIPTORS, REFUSED_OF_ADDRESS };
 
 struct listener {
     struct server *server;
     ev_io io;
     ev_timer pause;
     bool tcp;
+    bool tls;
     char *unix_path; /* removed at the end */
     char *address;
 };
 
 /* --- accepting --- */
 
-static void refuse(struct server *s, int fd)
+/* Who expects TLS could not read why. */
+static void refuse(const struct listener *l, int fd, enum refusal why)
 {
     static const char bye[] =
         "* BYE {\"code\":\"too_many_connections\",\"message\":\"no more connections are accepted, "
         "try again later\"}\n";
-    metric_add1(M_CONNECTIONS_REFUSED, REFUSED_TOO_MANY, 1);
-    log_debug("client_refused", "open=%zu", s->connections);
-    send(fd, bye, sizeof(bye) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    static const char bye_of_address[] =
+        "* BYE {\"code\":\"too_many_connections\",\"message\":\"no more connections are accepted "
+        "from this address\"}\n";
+    const char *text = why == REFUSED_OF_ADDRESS ? bye_of_address : bye;
+    metric_add1(M_CONNECTIONS_REFUSED, why, 1);
+    log_debug("client_refused", "open=%zu", l->server->connections);
+    if (!l->tls)
+        send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
+}
+
+/* The bytes by which an address counts: of IPv6 the network, in which a machine has 2^64. */
+static struct str address_key(const struct sockaddr_storage *sa)
+{
+    enum { V6_NETWORK = 8, V4 = 4, V4_AT = 12 };
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)sa)->sin6_addr;
+    if (sa->ss_family == AF_INET)
+        return (struct str){(const char *)&((const struct sockaddr_in *)sa)->sin_addr, V4};
+    if (IN6_IS_ADDR_V4MAPPED(v6))
+        return (struct str){(const char *)v6->s6_addr + V4_AT, V4};
+    return (struct str){(const char *)v6->s6_addr, V6_NETWORK};
+}
+
+static void set_tcp_options(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 30}, {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_KEEPCNT, 3},   {IPPROTO_TCP, TCP_USER_TIMEOUT, 60000},
+    };
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
+static void take_tcp(const struct listener *l, int fd, const struct sockaddr_storage *sa)
+{
+    struct server *s = l->server;
+    struct tally_entry *from =
+        tally_add(s->addresses, address_key(sa), s->o.settings->max_connections_per_address);
+    if (from == NULL) {
+        refuse(l, fd, REFUSED_OF_ADDRESS);
+        return;
+    }
+    set_tcp_options(fd);
+    conn_accept(s, fd, l->tls, from);
 }
 
 static bool is_full(const struct server *s)
@@ -70,29 +115,21 @@ static void on_pause_over(struct ev_loop *loop, ev_timer *w, int revents)
 static void on_connection(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct listener *l = w->data;
-    int one = 1;
     (void)loop, (void)revents;
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage sa;
+        socklen_t n = sizeof(sa);
+        int fd = accept4(w->fd, (struct sockaddr *)&sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
             pause_accepting(l);
         if (fd < 0)
             return;
-        if (is_full(l->server)) {
-            refuse(l->server, fd);
-            continue;
-        }
-        if (l->tcp) {
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-            int idle = 30, interval = 10, count = 3, user_timeout_ms = 60000;
-            setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-            setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-            setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-            setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms,
-                       sizeof(user_timeout_ms));
-        }
-        conn_accept(l->server, fd, l->tcp);
+        if (is_full(l->server))
+            refuse(l, fd, REFUSED_TOO_MANY);
+        else if (l->tcp)
+            take_tcp(l, fd, &sa);
+        else
+            conn_accept(l->server, fd, false, NULL);
     }
 }
 
@@ -148,7 +185,8 @@ static bool listen_tcp(struct server *s, const struct address *a, struct buf *er
     }
     freeaddrinfo(list);
     format_address(fd, name, sizeof(name));
-    add_listener(s, fd, true, name);
+    add_listener(s, fd, true, name)->tls = a->tls;
+    log_info("listening", "address=%s%s", a->tls ? "tls://" : "", name);
     return true;
 }
 
@@ -174,6 +212,18 @@ static bool remove_stale(const struct sockaddr_un *sa, struct buf *err)
     return true;
 }
 
+/* Who gets there may force: the owner alone. Or has to show who he is, as over loopback. */
+static mode_t closed_to(const struct server *s)
+{
+    static const mode_t closed[] = {[SETTINGS_SOCKET_OWNER] = 0177,
+                                    [SETTINGS_SOCKET_GROUP] = 0117,
+                                    [SETTINGS_SOCKET_ALL] = 0111};
+    int mode = s->o.settings->socket_mode;
+    if (mode == SETTINGS_SOCKET_AUTO)
+        mode = s->identities ? SETTINGS_SOCKET_ALL : SETTINGS_SOCKET_OWNER;
+    return closed[mode];
+}
+
 static bool listen_unix(struct server *s, const char *path, struct buf *err)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -187,8 +237,7 @@ static bool listen_unix(struct server *s, const char *path, struct buf *err)
     if (!remove_stale(&sa, err))
         return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    /* Who gets there may force: the owner alone. Or has to show who he is, as over loopback. */
-    mode_t mask = umask(s->identities ? 0111 : 0177);
+    mode_t mask = umask(closed_to(s));
     bool ok =
         fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 && listen(fd, BACKLOG) == 0;
     int why = errno;
@@ -201,6 +250,7 @@ static bool listen_unix(struct server *s, const char *path, struct buf *err)
     }
     struct buf name = {0};
     buf_printf(&name, "unix:%s", path);
+    log_info("listening", "address=%s", log_quote(buf_str(&name)));
     add_listener(s, fd, false, buf_cstr(&name))->unix_path = xstrdup(path);
     buf_free(&name);
     return true;

@@ -25,6 +25,12 @@ static const struct {
                                 "the semaphore is held or waited for with another limit"},
     [OUTCOME_TOO_MANY] = {STATUS_ERR, "too_many_waiters",
                           "too many requests wait in this daemon, try again later"},
+    [OUTCOME_TOO_MANY_OF_OWNER] = {STATUS_ERR, "too_many_waiters",
+                                   "too many requests of this owner wait in this daemon, try again "
+                                   "later"},
+    [OUTCOME_TOO_MANY_OF_RESOURCE] = {STATUS_ERR, "too_many_waiters",
+                                      "too many requests wait for this resource in this daemon, "
+                                      "try again later"},
     [OUTCOME_DRAINING] = {STATUS_ERR, "unavailable",
                           "the daemon is stopping; nothing was done, ask another one"},
     [OUTCOME_UNAVAILABLE] = {STATUS_ERR, "unavailable",

@@ -726,7 +726,8 @@ void verb_list(struct request *r, const struct wire_request *w)
     int64_t after_token, session = 0;
     const struct str *of_session = wire_value(w, "session");
     const struct str *value = wire_value(w, "prefix");
-    if (!arg_number(r, w, "limit", 1, 1000, LIST_DEFAULT, &r->limit) ||
+    int64_t most = (int64_t)r->conn->server->o.settings->list_max;
+    if (!arg_number(r, w, "limit", 1, most, most < LIST_DEFAULT ? most : LIST_DEFAULT, &r->limit) ||
         !arg_text(r, w, "owner", 0, 256, &owner) || !arg_cursor(r, w, &after, &after_token) ||
         (of_session && !arg_session(r, *of_session, &session)))
         return;

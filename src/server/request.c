@@ -20,10 +20,12 @@ void server_register_metrics(void)
         CLOSE_REASONS(X)
 #undef X
     };
-    static const char *const refusals[] = {"too_many_connections", "no_descriptors"};
+    static const char *const refusals[] = {"too_many_connections", "no_descriptors",
+                                           "too_many_of_address"};
     metrics_label_names(LABEL_STATUS, status_names, STATUS_COUNT);
     metrics_label_names(LABEL_CLOSE, reasons, CLOSE_REASON_COUNT);
-    metrics_label_names(LABEL_REFUSAL, refusals, 2);
+    metrics_label_names(LABEL_REFUSAL, refusals, sizeof(refusals) / sizeof(refusals[0]));
+    handshake_register_metrics();
     verbs_register_metrics();
     events_register_metrics();
     auth_register_metrics();

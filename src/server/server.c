@@ -61,6 +61,9 @@ struct server *server_create(const struct server_options *options, const char *e
     ev_timer_init(&s->next_turn, on_next_turn, 0., 0.);
     s->next_turn.data = s;
     list_init(&s->closed);
+    s->addresses = tally_new();
+    s->names = tally_new();
+    arrival_start(s);
     ev_idle_init(&s->end_of_turn, on_end_of_turn);
     s->end_of_turn.data = s;
     ev_set_priority(&s->end_of_turn, EV_MINPRI); /* after the lanes have sent their batches */
@@ -87,6 +90,7 @@ void server_drain(struct server *s)
 void server_reload(struct server *s)
 {
     auth_reload(s);
+    arrival_reload(s);
 }
 
 size_t server_connections(const struct server *s)
@@ -106,6 +110,9 @@ void server_destroy(struct server *s)
     ev_clear_pending(s->o.loop, &s->end_of_turn);
     ev_timer_stop(s->o.loop, &s->next_turn);
     auth_stop(s);
+    arrival_stop(s);
+    tally_free(s->addresses);
+    tally_free(s->names);
     free(s->scratch);
     free(s);
 }

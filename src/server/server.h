@@ -15,12 +15,14 @@
 
 struct server;
 struct service;
+struct tls;
 
 struct server_options {
     struct ev_loop *loop;
     const struct settings *settings; /* read as it is at each use: reloads show */
     struct service *service;
     const char *version;
+    struct tls *tls;        /* NULL: no address asks for it */
     size_t connections_max; /* what the limit of open files allows; settings may say less */
 };
 

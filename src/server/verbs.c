@@ -182,6 +182,19 @@ static bool check_args(struct request *r, const struct wire_request *w)
     return check_keys(r, w);
 }
 
+static bool limits_rate(const struct conn *c)
+{
+    const struct settings *st = c->server->o.settings;
+    return (st->max_request_rate | st->max_request_rate_per_name) != 0;
+}
+
+/* What ends something or keeps it alive goes through when other requests do not any more. */
+static bool frees_or_keeps(const struct verb *v)
+{
+    return v->run == verb_unlock || v->run == verb_renew || v->run == verb_session ||
+           v->run == verb_cancel || v->run == verb_quit;
+}
+
 void verbs_dispatch(struct conn *c, const struct wire_request *w)
 {
     bool tag_used = request_by_tag(c, w->tag) != NULL;
@@ -190,7 +203,8 @@ void verbs_dispatch(struct conn *c, const struct wire_request *w)
     if (tag_used)
         request_fail(r, STATUS_ERR, "tag_in_use", "a request with tag %s is not answered yet",
                      r->tag);
-    else if (check_args(r, w) && request_may_begin(r))
+    else if ((!limits_rate(c) || request_rate_allows(r, frees_or_keeps(r->verb))) &&
+             check_args(r, w) && request_may_begin(r))
         r->verb->run(r, w);
 }
 
@@ -229,9 +243,10 @@ static void verb_hello(struct request *r, const struct wire_request *w)
         !arg_text(r, w, "key", 1, KEY_MAX_BYTES, &key) ||
         !arg_choice(r, w, "events", "off", "on", &off))
         return;
-    if (name.p) {
+    if (name.p && !str_eq(name, buf_str(&c->name))) {
         buf_clear(&c->name);
         buf_put(&c->name, name.p, name.n);
+        request_rate_forget_name(c);
     }
     if ((key.p && !auth_by_key(r, key)) || (!off && !request_is_named(r)))
         return;

@@ -32,7 +32,9 @@ enum outcome {
     OUTCOME_LIMIT_MISMATCH, /* the semaphore has another limit */
     OUTCOME_DEADLOCK, /* waiting for ever was refused; deadlock_cycle() of the database says why */
     OUTCOME_TOO_MANY, /* the bound on waiters is reached */
-    OUTCOME_DRAINING, /* surely not done: the daemon is stopping */
+    OUTCOME_TOO_MANY_OF_OWNER,
+    OUTCOME_TOO_MANY_OF_RESOURCE,
+    OUTCOME_DRAINING,    /* surely not done: the daemon is stopping */
     OUTCOME_UNAVAILABLE, /* surely not done */
     OUTCOME_UNKNOWN,     /* done or not: asking again could not tell */
     OUTCOME_INTERNAL,    /* the database refused it: a fault of pglockd or its schema */
@@ -70,9 +72,11 @@ struct call {
     int64_t wait_ms;     /* 0: do not wait; DURATION_INF: for ever */
     int64_t received_us; /* clock_mono_us() when its line was read */
     int64_t waiting_since_us;
-    ev_timer timer; /* end of the wait */
-    struct list at; /* in the service's paused or waiters */
-    int64_t ticket; /* place in the queue, while it waits */
+    ev_timer timer;            /* end of the wait */
+    struct places *places;     /* in queues that are limited; NULL: none */
+    enum outcome may_not_wait; /* how it ends where it would have to, though it asked to */
+    struct list at;            /* in the service's paused or waiters */
+    int64_t ticket;            /* place in the queue, while it waits */
     /* The answer. */
     enum outcome outcome;
     bool repeated;     /* an earlier LOCK with the same id has got this grant */

@@ -17,6 +17,12 @@ void counts_register_metrics(void)
         "lease,renewed",   "lease,lost",   "lease,denied",   "lease,failed",
         "session,renewed", "session,lost", "session,denied", "session,failed",
     };
+    static const char *const limits[LIMIT_COUNT] = {
+#define X(id, name) [LIMIT_##id] = name,
+        LIMITS(X)
+#undef X
+    };
+    metrics_label_names(LABEL_LIMIT, limits, LIMIT_COUNT);
     metrics_label_names(LABEL_LEASE_END, ends, LEASE_END_COUNT);
     metrics_label_names(LABEL_RECLAIM, reclaimers, RECLAIMER_COUNT);
     metrics_label_names(LABEL_RENEWAL, renewals, RENEWED_COUNT * RENEWAL_END_COUNT);

@@ -32,6 +32,26 @@ enum reclaimer { RECLAIMER_JANITOR, RECLAIMER_LOCK, RECLAIMER_COUNT };
 /* What was renewed. */
 enum renewed { RENEWED_LEASE, RENEWED_SESSION, RENEWED_COUNT };
 
+/* Limits whose meeting refuses a request. */
+#define LIMITS(X)                                                                                  \
+    X(REQUEST_RATE, "max_request_rate")                                                            \
+    X(REQUEST_RATE_PER_NAME, "max_request_rate_per_name")                                          \
+    X(WAITERS, "max_waiters")                                                                      \
+    X(WAITERS_PER_RESOURCE, "max_waiters_per_resource")                                            \
+    X(WAITERS_PER_OWNER, "max_waiters_per_owner")
+
+enum limit {
+#define X(id, name) LIMIT_##id,
+    LIMITS(X)
+#undef X
+        LIMIT_COUNT
+};
+
+static inline void count_limit_met(enum limit which)
+{
+    metric_add1(M_LIMITS_MET, which, 1);
+}
+
 static inline void count_ended(enum lease_end why, int64_t leases)
 {
     metric_add1(M_LEASES_ENDED, why, leases);

@@ -16,6 +16,8 @@ libservice_a_SOURCES = \
 	src/service/locks.c \
 	src/service/locks.h \
 	src/service/meter.c \
+	src/service/places.c \
+	src/service/places.h \
 	src/service/rate.c \
 	src/service/rate.h \
 	src/service/rate_batches.c \

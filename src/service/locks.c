@@ -9,6 +9,7 @@
 #include "base/xalloc.h"
 #include "pg/array.h"
 #include "service/counts.h"
+#include "service/places.h"
 #include "service/route.h"
 #include "service/state.h"
 #include "wire/duration.h"
@@ -43,6 +44,8 @@ static const char *const outcome_names[OUTCOMES] = {
     [OUTCOME_LIMIT_MISMATCH] = "limit_mismatch",
     [OUTCOME_DEADLOCK] = "deadlock",
     [OUTCOME_TOO_MANY] = "too_many_waiters",
+    [OUTCOME_TOO_MANY_OF_OWNER] = "too_many_of_owner",
+    [OUTCOME_TOO_MANY_OF_RESOURCE] = "too_many_of_resource",
     [OUTCOME_DRAINING] = "draining",
     [OUTCOME_UNAVAILABLE] = "unavailable",
     [OUTCOME_UNKNOWN] = "outcome_unknown",
@@ -132,6 +135,7 @@ static void call_free(struct call *call)
 {
     ev_timer_stop(call->service->o.loop, &call->timer);
     list_remove(&call->at);
+    places_leave(call);
     free(call->text);
     slab_free(&call->service->calls, call->op.request_id);
 }
@@ -503,12 +507,20 @@ static void guarded(struct call *call)
     }
 }
 
+static enum outcome too_many(enum outcome of_what)
+{
+    count_limit_met(of_what == OUTCOME_TOO_MANY_OF_OWNER      ? LIMIT_WAITERS_PER_OWNER
+                    : of_what == OUTCOME_TOO_MANY_OF_RESOURCE ? LIMIT_WAITERS_PER_RESOURCE
+                                                              : LIMIT_WAITERS);
+    return of_what;
+}
+
 /* A request that wanted to wait and could not: see locks_acquire(). */
 static enum outcome outcome_of_busy(const struct call *call)
 {
     if (call->wait_ms == 0)
         return OUTCOME_BUSY;
-    return call->service->draining ? OUTCOME_DRAINING : OUTCOME_TOO_MANY;
+    return call->service->draining ? OUTCOME_DRAINING : too_many(call->may_not_wait);
 }
 
 static void on_acquired(struct op *op)
@@ -574,8 +586,7 @@ static void on_acquired(struct op *op)
 void locks_acquire(struct call *call)
 {
     struct service *s = call->service;
-    call->op.wait =
-        call->wait_ms > 0 && !s->draining && s->waiting < (int64_t)s->o.settings->max_waiters;
+    call->op.wait = call->wait_ms > 0 && !s->draining && places_take(call, &call->may_not_wait);
     /* Behind others that wait it will wait, too: nobody is served sooner if it hurries. */
     call->op.lazy = call->op.wait && *crowd(call) > 0;
     call->op.done = on_acquired;

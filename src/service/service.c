@@ -265,6 +265,8 @@ struct service *service_create(const struct service_options *options)
     list_init(&s->waiters);
     list_init(&s->later);
     slab_init(&s->calls, sizeof(struct call));
+    s->owners_waiting = tally_new();
+    s->resources_waiting = tally_new();
     ev_init(&s->look, on_look);
     s->look.data = s;
     s->reader = reader_create(options->loop, options->conninfo, &s->seen, READER_READS);
@@ -297,6 +299,8 @@ void service_destroy(struct service *s)
     for (int i = 0; i < s->nlanes; i++)
         lane_destroy(s->lanes[i]);
     slab_free_all(&s->calls);
+    tally_free(s->owners_waiting);
+    tally_free(s->resources_waiting);
     free(s);
 }
 

@@ -4,6 +4,7 @@
 /* What the files of the service share; nobody else includes it. */
 
 #include "base/slab.h"
+#include "base/tally.h"
 #include "pg/lane.h"
 #include "pg/reader.h"
 #include "service/call.h"
@@ -61,9 +62,10 @@ struct service {
     int64_t waiting;       /* calls in the queue */
     int64_t bound_waiting; /* of these, to be bound to a session */
     bool asking_sessions;
-    struct ask sessions_ask;   /* which of their sessions have ended */
-    int64_t waiting_low;       /* the fewest since the last heartbeat was sent */
-    int64_t submitted;         /* calls with a lane */
+    struct ask sessions_ask; /* which of their sessions have ended */
+    int64_t waiting_low;     /* the fewest since the last heartbeat was sent */
+    int64_t submitted;       /* calls with a lane */
+    struct tally *owners_waiting, *resources_waiting; /* places.c */
     uint32_t crowds[CROWDS];   /* calls that wait, by hash of their resource */
     uint64_t found[FOUND_MAX]; /* ring: requests whose grant was found by asking, not by news */
     size_t found_next;

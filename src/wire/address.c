@@ -67,7 +67,7 @@ static const char *parse_host(struct str s, bool bracketed, struct address *out)
 
 const char *address_parse(struct str s, struct address *out)
 {
-    const char *colon = s.n > 0 ? memrchr(s.p, ':', s.n) : NULL;
+    const char *colon;
     struct str host, port;
     const char *error;
     bool bracketed;
@@ -75,8 +75,13 @@ const char *address_parse(struct str s, struct address *out)
     *out = (struct address){0};
     if (s.n >= 5 && memcmp(s.p, "unix:", 5) == 0)
         return parse_unix((struct str){s.p + 5, s.n - 5}, out);
+    if (s.n >= 6 && memcmp(s.p, "tls://", 6) == 0) {
+        out->tls = true;
+        s = (struct str){s.p + 6, s.n - 6};
+    }
+    colon = s.n > 0 ? memrchr(s.p, ':', s.n) : NULL;
     if (!colon || s.p[s.n - 1] == ']')
-        return "an address is HOST:PORT or unix:PATH, such as 127.0.0.1:7432";
+        return "an address is HOST:PORT, tls://HOST:PORT or unix:PATH, such as 127.0.0.1:7432";
     host = (struct str){s.p, (size_t)(colon - s.p)};
     port = (struct str){colon + 1, s.n - host.n - 1};
     bracketed = host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';

@@ -14,12 +14,14 @@ enum {
 /* Where to listen. Owns its bytes: copy it freely. */
 struct address {
     bool is_unix;
+    bool tls;
     uint16_t port;                   /* 0: any free port */
     char host[ADDRESS_HOST_MAX + 1]; /* a name or an IP address without brackets */
     char path[ADDRESS_PATH_MAX + 1]; /* when is_unix */
 };
 
-/* HOST:PORT, [IPV6]:PORT or unix:PATH. Returns NULL, or one sentence (static). */
+/* HOST:PORT, [IPV6]:PORT, the same behind tls://, or unix:PATH. Returns NULL, or one sentence
+ * (static). */
 const char *address_parse(struct str s, struct address *out);
 
 /*

@@ -81,7 +81,7 @@ def test_bad_requests(daemon, words):
 
 @pytest.mark.parametrize("arguments, status", [
     (["frob"], 64), ([], 64), (["--frob"], 64), (["lock", "--frob"], 64), (["tree", "a", "b"], 64),
-    (["--connect", "tls://h:1", "lock", "a"], 64), (["--connect", "nowhere", "lock", "a"], 64),
+    (["--connect", "tls://h", "lock", "a"], 64), (["--connect", "nowhere", "lock", "a"], 64),
     (["--connect", "127.0.0.1:1", "lock", "a"], 69), (["bench", "frob"], 64),
     (["migrate", "frob"], 64), (["--version"], 0), (["--help"], 0), (["lock", "--help"], 0)])
 def test_usage(arguments, status):

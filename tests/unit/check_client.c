@@ -180,7 +180,7 @@ START_TEST(bad_addresses_are_refused)
 {
     static const char *const bad[] = {
         "",        ",",          "host",        "host:",    "host:0",   "host:65536",
-        "host:1x", ":7432",      "unix:",       "::1:7432", "tcp://",   "tls://host:1",
+        "host:1x", ":7432",      "unix:",       "::1:7432", "tcp://",   "tls://",
         "a:1,",    "http://a:1", "tcp://a/b:1", "[]:1",     "a:1,,b:2", "host:-1",
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -194,11 +194,25 @@ START_TEST(bad_addresses_are_refused)
 }
 END_TEST
 
-START_TEST(tls_is_named_as_not_supported)
+START_TEST(tls_is_read_from_the_address)
+{
+    struct address_list list;
+    char error[512] = "";
+
+    ck_assert_int_eq(address_list_parse("tls://h:1,tcp://i:2,tls://[::1]:3", &list, error, 512), 0);
+    ck_assert(list.items[0].tls && !list.items[1].tls && list.items[2].tls);
+    ck_assert_str_eq(list.items[0].host, "h");
+    ck_assert_str_eq(list.items[2].host, "::1");
+    address_list_free(&list);
+}
+END_TEST
+
+START_TEST(tls_options_without_their_size_are_refused)
 {
     pglockd *c = pglockd_new("tls://h:1");
-    ck_assert_int_eq(pglockd_connect(c), PGLOCKD_INVALID);
-    ck_assert_ptr_nonnull(strstr(pglockd_error(c), "TLS"));
+    pglockd_tls_options o = {.ca_file = "/nowhere"};
+    ck_assert_int_eq(pglockd_set_tls(c, &o), PGLOCKD_INVALID);
+    ck_assert_int_eq(pglockd_set_tls(c, NULL), PGLOCKD_OK);
     pglockd_free(c);
 }
 END_TEST
@@ -206,4 +220,5 @@ END_TEST
 UNIT_MAIN("client", replies_are_taken_apart, integers_are_exact,
           members_of_another_type_give_the_fallback, what_is_no_object_is_refused,
           words_come_back_as_they_were, random_words_come_back_as_they_were, addresses_are_read,
-          bad_addresses_are_refused, tls_is_named_as_not_supported)
+          bad_addresses_are_refused, tls_is_read_from_the_address,
+          tls_options_without_their_size_are_refused)

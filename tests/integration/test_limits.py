@@ -1,0 +1,198 @@
+"""Limits: each is off or wide by default, refuses with a clear word, is counted, and hurts nobody else."""
+
+import signal
+import socket
+
+import pytest
+
+from conftest import ctl
+from lines import Lines, eventually, parse, wait_for_queue
+from test_metrics import scrape
+
+
+def limits_met(daemon, limit):
+    return scrape(daemon)["pglockd_limits_met_total", (("limit", limit),)]
+
+
+def refused(daemon, reason):
+    return scrape(daemon)["pglockd_connections_refused_total", (("reason", reason),)]
+
+
+def closed(daemon, reason):
+    return scrape(daemon)["pglockd_connections_closed_total", (("reason", reason),)]
+
+
+# ---- connections ----
+
+def test_connections_of_one_address(peer, daemon):
+    limited = peer("--max-connections-per-address", "2")
+    with Lines(limited.line) as first, Lines(limited.line) as second:
+        first.ask_ok("PING")
+        second.ask_ok("PING")
+        with Lines(limited.line) as third:
+            bye = parse(third.read_line())
+            assert (bye.status, bye.code) == ("BYE", "too_many_connections")
+            assert "this address" in bye["message"]
+            assert third.read_line() is None
+        with socket.create_connection(limited.line.rsplit(":", 1), source_address=("127.0.0.2", 0)) as other:
+            other.sendall(b"PING\n")
+            assert other.recv(100).startswith(b"OK")
+    assert refused(limited, "too_many_of_address") == 1
+
+    def again():
+        with Lines(limited.line) as client:
+            client.send("PING")
+            return parse(client.read_line()).status == "OK"
+    assert eventually(again)  # the places of the closed ones are free
+
+
+def test_a_unix_socket_is_no_address(make_daemon):
+    limited = make_daemon("--max-connections-per-address", "1")
+    with Lines(limited.line), Lines(limited.unix_address) as a, Lines(limited.unix_address) as b:
+        a.ask_ok("PING")
+        b.ask_ok("PING")
+
+
+# ---- silence ----
+
+def test_a_silent_connection_is_closed_with_a_word(peer):
+    limited = peer("--idle-timeout", "200ms")
+    with Lines(limited.line) as client:
+        bye = parse(client.read_line())
+        assert (bye.status, bye.code) == ("BYE", "idle_timeout")
+        assert client.read_line() is None
+    assert closed(limited, "idle_timeout") == 1
+
+
+def test_who_waits_for_an_answer_is_not_silent(peer, resource, connect):
+    limited = peer("--idle-timeout", "200ms")
+    holder = connect()
+    token = holder.lock(resource)
+    with Lines(limited.line) as waiting, Lines(limited.line) as silent:
+        waiting.send(f"LOCK {resource} wait=inf")
+        wait_for_queue(holder, resource, 1)
+        assert parse(silent.read_line()).code == "idle_timeout"
+        holder.ask_ok(f"UNLOCK {resource} token={token}")
+        assert waiting.reply().status == "OK"
+
+
+def test_the_time_of_silence_is_reloadable(make_daemon, tmp_path):
+    conf = tmp_path / "pglockd.ini"
+    conf.write_text("[pglockd]\n")
+    limited = make_daemon("--config", str(conf))
+    with Lines(limited.line) as client:
+        client.ask_ok("PING")
+        conf.write_text("[pglockd]\nidle_timeout = 100ms\n")
+        limited.signal(signal.SIGHUP)
+        assert parse(client.read_line()).code == "idle_timeout"
+
+
+# ---- rates ----
+
+def test_requests_of_one_connection(peer, resource):
+    limited = peer("--max-request-rate", "10")
+    with Lines(limited.line) as client, Lines(limited.line) as other:
+        token = client.lock(resource)
+        client.send(*["PING"] * 200)
+        replies = [client.reply() for _ in range(200)]
+        late = [reply for reply in replies if reply.status != "OK"]
+        assert replies[0].status == "OK" and late
+        assert {(reply.status, reply.code) for reply in late} == {("LIMITED", "request_rate")}
+        assert all(1 <= reply["retry_after_ms"] <= 1000 for reply in late)
+        client.ask_ok(f"RENEW {resource} token={token}")  # what was locked is not lost by it
+        client.ask_ok(f"UNLOCK {resource} token={token}")
+        other.ask_ok("PING")  # nor does another connection suffer
+        assert limits_met(limited, "max_request_rate") >= len(late)
+
+
+def test_what_frees_is_limited_in_the_end(peer, resource):
+    limited = peer("--max-request-rate", "10")
+    with Lines(limited.line) as client:
+        client.send(*[f"UNLOCK {resource} token=1"] * 300)
+        assert "LIMITED" in {client.reply().status for _ in range(300)}
+
+
+def test_requests_of_one_name(peer):
+    limited = peer("--max-request-rate-per-name", "20")
+    with Lines(limited.line, "build") as one, Lines(limited.line, "build") as two, \
+            Lines(limited.line, "deploy") as other:
+        one.send(*["PING"] * 300)
+        assert "LIMITED" in {one.reply().status for _ in range(300)}
+        two.send(*["PING"] * 300)
+        replies = [two.reply() for _ in range(300)]
+        assert any(reply.code == "request_rate" and "name" in reply["message"] for reply in replies)
+        other.ask_ok("PING")
+        assert limits_met(limited, "max_request_rate_per_name") > 0
+
+
+def test_limited_is_busy_for_the_shell(peer):
+    limited = peer("--max-request-rate", "1")
+    # HELLO is the first request of the connection, so the command's own is one too many.
+    assert ctl(limited.line, "stats").returncode == 75
+
+
+# ---- waiters ----
+
+def test_waiters_of_one_resource(peer, resource, connect):
+    limited = peer("--max-waiters-per-resource", "2")
+    holder = connect()
+    holder.lock(resource)
+    holder.lock(f"{resource}/other")
+    with Lines(limited.line) as client:
+        client.send(*[f"@{tag} LOCK {resource} wait=inf" for tag in "abc"])
+        reply = client.reply()
+        assert (reply.tag, reply.status, reply.code) == ("c", "ERR", "too_many_waiters")
+        assert "this resource" in reply["message"]
+        client.send(f"@d LOCK {resource}/other wait=inf")
+        wait_for_queue(holder, f"{resource}/other", 1)
+        assert client.ask("CANCEL tag=a").status in ("OK", "ERR")
+        assert client.reply().status in ("OK", "ERR")
+        client.send(f"@e LOCK {resource} wait=inf")
+        wait_for_queue(holder, resource, 2)
+        assert limits_met(limited, "max_waiters_per_resource") == 1
+
+
+def test_waiters_of_one_owner(peer, resource, connect):
+    limited = peer("--max-waiters-per-owner", "2")
+    holder = connect()
+    for n in range(3):
+        holder.lock(f"{resource}/{n}")
+    with Lines(limited.line, "build") as client:
+        client.send(*[f"@{n} LOCK {resource}/{n} wait=inf" for n in range(3)])
+        reply = client.reply()
+        assert (reply.tag, reply.code) == ("2", "too_many_waiters")
+        assert "owner" in reply["message"]
+        client.send(f"@x LOCK {resource}/2 wait=inf owner=deploy")
+        wait_for_queue(holder, f"{resource}/2", 1)
+        assert limits_met(limited, "max_waiters_per_owner") == 1
+
+
+def test_a_set_takes_a_place_at_each_of_its_resources(peer, resource, connect):
+    limited = peer("--max-waiters-per-resource", "1")
+    holder = connect()
+    holder.lock(f"{resource}/a")
+    with Lines(limited.line) as client:
+        client.send(f"@set LOCK {resource}/a {resource}/b wait=inf")
+        wait_for_queue(holder, f"{resource}/a", 1)
+        assert client.ask(f"@one LOCK {resource}/a wait=inf").code == "too_many_waiters"
+
+
+def test_who_need_not_wait_is_not_limited(peer, resource):
+    limited = peer("--max-waiters-per-resource", "1", "--max-waiters-per-owner", "1")
+    with Lines(limited.line) as client:
+        for _ in range(5):
+            token = client.lock(resource, "wait=5s")
+            client.ask_ok(f"UNLOCK {resource} token={token}")
+
+
+# ---- rows ----
+
+@pytest.mark.parametrize("asked,status", [(5, "OK"), (6, "ERR")])
+def test_rows_of_a_list(peer, resource, asked, status):
+    limited = peer("--list-max", "5")
+    with Lines(limited.line) as client:
+        for n in range(6):
+            client.lock(f"{resource}/{n}")
+        assert client.ask(f"LIST prefix={resource} limit={asked}").status == status
+        page = client.ask_ok(f"LIST prefix={resource}")
+        assert len(page["locks"]) == 5 and page["next"]
