@@ -28,7 +28,9 @@
 #include "server/http.h"
 #include "server/loop_lag.h"
 #include "server/notify.h"
+#include "server/overview.h"
 #include "server/server.h"
+#include "server/status_page.h"
 #include "server/tls.h"
 #include "service/service.h"
 #include "wire/address.h"
@@ -49,6 +51,7 @@ static struct daemon {
     struct embedded *embedded;
     struct service *service;
     struct server *server;
+    struct overview *overview;
     struct http *http;
     struct tls *tls;
     size_t connections_max;
@@ -160,6 +163,13 @@ static enum http_access on_authorize(void *arg, struct str header, const char *a
     return d.server ? server_authorize_http(d.server, header, address, who) : HTTP_UNCONFIRMED;
 }
 
+static void on_status_asked(void *arg, struct str prefix, struct identity *who,
+                            struct http_later *later)
+{
+    (void)arg;
+    status_page_answer(d.overview, prefix, who, later);
+}
+
 static bool start_http(struct buf *err)
 {
     struct address a;
@@ -178,6 +188,7 @@ static bool start_http(struct buf *err)
         .nhosts = d.settings.http_hosts.n,
         .ready = on_ready_asked,
         .authorize = d.settings.auth ? on_authorize : NULL,
+        .status = on_status_asked,
     };
     d.http = http_start(d.loop, &options, err);
     return d.http != NULL;
@@ -192,6 +203,7 @@ static void on_service_ready(void *arg)
         .loop = d.loop,
         .settings = &d.settings,
         .service = d.service,
+        .overview = d.overview,
         .version = PACKAGE_VERSION,
         .tls = d.tls,
         .connections_max = d.connections_max,
@@ -240,6 +252,7 @@ static void start_service(void)
         .ready = on_service_ready,
     };
     d.service = service_create(&options);
+    d.overview = overview_create(d.loop, d.service, &d.settings, PACKAGE_VERSION);
 }
 
 /* --- signals --- */
@@ -406,6 +419,7 @@ int main(int argc, char **argv)
     notify_end(d.loop);
     server_destroy(d.server);
     service_destroy(d.service);
+    overview_destroy(d.overview);
     http_stop(d.http);
     tls_close(d.tls);
     stop_postgres();

@@ -130,6 +130,7 @@ EXTRA_DIST += \
     tests/schema.py \
     tests/integration/cluster.py \
     tests/integration/fake_daemon.py \
+    tests/integration/browser.py \
     tests/integration/history.py \
     tests/integration/lines.py \
     tests/integration/pki.py \
@@ -159,6 +160,7 @@ EXTRA_DIST += \
     tests/integration/test_lease_clock.py \
     tests/integration/test_lost_replies.py \
     tests/integration/test_metrics.py \
+    tests/integration/test_page.py \
     tests/integration/test_property.py \
     tests/integration/test_protocol.py \
     tests/integration/test_queue_order.py \
@@ -168,6 +170,7 @@ EXTRA_DIST += \
     tests/integration/test_rights.py \
     tests/integration/test_run.py \
     tests/integration/test_sessions.py \
+    tests/integration/test_status.py \
     tests/integration/test_supervision.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \

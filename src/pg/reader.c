@@ -47,6 +47,8 @@ static const struct link_statement statements[ASK_QUESTIONS] = {
                    "select o_status, o_owner[1], o_identity[1], o_held_ms[1], o_pending "
                    "from pglockd.force_leases($1, $2, $3, $4)",
                    false},
+    [ASK_STATUS] = {"status", "select name, value from pglockd.status($1, $2, $3)", false},
+    [ASK_TOTALS] = {"totals", "select locks, waiting from pglockd.status_totals()", false},
 };
 
 struct reader {

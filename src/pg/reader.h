@@ -29,6 +29,8 @@ enum reader_question {
     ASK_BY_ID,          /* id, owner, identity -> resource, token */
     ASK_DEADLOCK,       /* instance, request -> the cycle: party, resource, owner */
     ASK_SESSION_LOCKS,  /* session, max -> resource, token, mode, scope, reason, ttl_ms, bound */
+    ASK_STATUS,         /* prefix, rows_max, whole -> name, value: members of a JSON object */
+    ASK_TOTALS,         /* -> locks, waiting */
     /* These write, and go to a reader made for that. */
     ASK_SESSION_OPEN,   /* ttl_ms, owner, identity, note, id, secret -> session, repeated */
     ASK_SESSION_RENEW,  /* session, secret, identity -> status, ttl_ms, locks, reason, lost_ms */

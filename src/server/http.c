@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "base/metrics.h"
 #include "base/metrics_text.h"
 #include "base/xalloc.h"
+#include "server/status_page.h"
 #include "server/tls.h"
 
 /* Every status that we answer with, once: its number and its name as a label. */
@@ -34,7 +36,7 @@ static const char *const code_names[] = {
 #define CODE_NAME(number) [CODE_##number] = #number,
     HTTP_CODES(CODE_NAME)};
 
-enum { TEXT_MAX = NI_MAXHOST + 16 };
+enum { TEXT_MAX = NI_MAXHOST + 16, NONCE_BYTES = 16 };
 
 /* A page as it was in one turn of the loop, for all who ask for it in that turn. */
 struct rendering {
@@ -53,12 +55,15 @@ struct http {
     struct http_ready (*ready)(void *arg);
     enum http_access (*authorize)(void *arg, struct str header, const char *address,
                                   struct identity **who);
+    void (*status)(void *arg, struct str prefix, struct identity *who, struct http_later *later);
     void *arg;
     char **hosts;
     size_t nhosts;
     double request_timeout_s;
     struct list clients;
-    bool client_closed; /* in this run */
+    struct list suspended;           /* struct http_later: requests that are not answered yet */
+    char nonce[2 * NONCE_BYTES + 1]; /* of the status page that was rendered last */
+    bool client_closed;              /* in this run */
     struct rendering last;
     uint16_t port;
     char address[TEXT_MAX];
@@ -84,8 +89,9 @@ struct page {
     const char *path;
     bool open; /* to all; else it needs a key where auth is on */
     const char *type;
-    enum code (*fill)(const struct visit *v, struct buf *body);
-    bool (*accepted)(const char *accept); /* NULL: always */
+    enum code (*fill)(const struct visit *v, struct buf *body); /* NULL: it is answered later */
+    bool (*accepted)(const char *accept);                       /* NULL: always */
+    bool status;                                                /* only where there is one */
 };
 
 static enum code fill_metrics(const struct visit *v, struct buf *body)
@@ -128,22 +134,42 @@ static enum code fill_readyz(const struct visit *v, struct buf *body)
     return state.ready ? CODE_200 : CODE_503;
 }
 
+/* Who opens the page gets a nonce that nobody could know before. */
+static enum code fill_status_page(const struct visit *v, struct buf *body)
+{
+    char *nonce = v->http->nonce;
+    unsigned char bytes[NONCE_BYTES];
+
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
+        buf_puts(body, "No random numbers can be had.\n");
+        return CODE_503;
+    }
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(nonce + 2 * i, 3, "%02x", bytes[i]);
+    status_page_put(body, nonce);
+    return CODE_200;
+}
+
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 
 static const struct page pages[] = {
     {"/metrics", true, "application/openmetrics-text; version=1.0.0; charset=utf-8",
-     fill_openmetrics, accepts_openmetrics},
-    {"/metrics", true, "text/plain; version=0.0.4; charset=utf-8", fill_metrics, NULL},
-    {"/healthz", true, TEXT_PLAIN, fill_healthz, NULL},
-    {"/readyz", true, TEXT_PLAIN, fill_readyz, NULL},
+     fill_openmetrics, accepts_openmetrics, false},
+    {"/metrics", true, "text/plain; version=0.0.4; charset=utf-8", fill_metrics, NULL, false},
+    {"/healthz", true, TEXT_PLAIN, fill_healthz, NULL, false},
+    {"/readyz", true, TEXT_PLAIN, fill_readyz, NULL, false},
+    {"/", false, "text/html; charset=utf-8", fill_status_page, NULL, true},
+    {"/api/status", false, "application/json", NULL, NULL, true},
 };
 
-static const struct page *page_find(struct MHD_Connection *c, const char *path)
+static const struct page *page_find(const struct http *http, struct MHD_Connection *c,
+                                    const char *path)
 {
     const char *accept = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
 
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
-        if (strcmp(pages[i].path, path) == 0 && (!pages[i].accepted || pages[i].accepted(accept)))
+        if (strcmp(pages[i].path, path) == 0 && (!pages[i].accepted || pages[i].accepted(accept)) &&
+            (!pages[i].status || http->status))
             return &pages[i];
     }
     return NULL;
@@ -198,6 +224,16 @@ static enum MHD_Result reply_text(struct MHD_Connection *c, enum code code, stru
     return result;
 }
 
+static void add_policy(const struct http *http, struct MHD_Response *r)
+{
+    struct buf policy = {0};
+
+    status_page_put_policy(&policy, http->nonce);
+    MHD_add_response_header(r, "Content-Security-Policy", buf_cstr(&policy));
+    MHD_add_response_header(r, "Referrer-Policy", "no-referrer");
+    buf_free(&policy);
+}
+
 /* Rendered once a turn however often it is asked for, so that pipelining cannot stall the loop. */
 static enum MHD_Result reply_page(const struct visit *v, struct MHD_Connection *c,
                                   const struct page *page)
@@ -215,6 +251,8 @@ static enum MHD_Result reply_page(const struct visit *v, struct MHD_Connection *
         last->turn = turn;
         last->code = page->fill(v, &body);
         last->response = response_of(&body, page->type);
+        if (last->response && page->fill == fill_status_page)
+            add_policy(v->http, last->response);
     }
     return queue(c, last->code, last->response);
 }
@@ -361,12 +399,103 @@ static enum code check_key(struct visit *v, struct MHD_Connection *c, struct buf
     }
 }
 
+/* --- answers that come later --- */
+
+/*
+ * From the request to the end of its answer. Unless that is there at once, libmicrohttpd suspends
+ * the connection, and then asks again for the same request: that is when the answer is queued.
+ */
+struct http_later {
+    struct list link; /* in http->suspended */
+    struct http *http;
+    struct MHD_Connection *connection; /* NULL: it is closed */
+    enum code code;
+    struct MHD_Response *response;
+    bool answered;
+    bool suspended;
+};
+
+static void later_free(struct http_later *later)
+{
+    if (later->response)
+        MHD_destroy_response(later->response);
+    free(later);
+}
+
+static enum MHD_Result reply_later(const struct visit *v, struct MHD_Connection *c, void **request)
+{
+    struct http *http = v->http;
+    struct http_later *later = xcalloc(1, sizeof(*later));
+
+    later->http = http;
+    later->connection = c;
+    list_init(&later->link);
+    *request = later;
+    http->status(http->arg, str_of(MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "prefix")),
+                 v->who, later);
+    if (later->answered)
+        return queue(c, later->code, later->response);
+    list_append(&http->suspended, &later->link);
+    later->suspended = true;
+    MHD_suspend_connection(c);
+    return MHD_YES;
+}
+
+static void later_resume(struct http_later *later)
+{
+    struct http *http = later->http;
+
+    list_remove(&later->link);
+    later->suspended = false;
+    MHD_resume_connection(later->connection);
+    ev_timer_stop(http->loop, &http->again);
+    ev_timer_set(&http->again, 0, 0);
+    ev_timer_start(http->loop, &http->again);
+}
+
+void http_answer(struct http_later *later, enum http_end how, struct buf *body)
+{
+    static const enum code codes[] = {
+        [HTTP_END_OK] = CODE_200,
+        [HTTP_END_BAD_REQUEST] = CODE_400,
+        [HTTP_END_FORBIDDEN] = CODE_403,
+        [HTTP_END_UNAVAILABLE] = CODE_503,
+    };
+
+    if (!later->connection) {
+        buf_free(body);
+        free(later);
+        return;
+    }
+    later->code = codes[how];
+    later->response = response_of(body, "application/json");
+    later->answered = true;
+    if (later->suspended)
+        later_resume(later);
+}
+
+/* libmicrohttpd must not be stopped while it has suspended connections. */
+static void abandon_suspended(struct http *http)
+{
+    while (!list_empty(&http->suspended))
+        later_resume(list_first(&http->suspended, struct http_later, link));
+}
+
+/* The request is over. Who is to answer it may not know yet. */
+static void later_closed(struct http_later *later)
+{
+    if (later->answered)
+        later_free(later);
+    else
+        later->connection = NULL;
+}
+
 /* --- requests --- */
 
 static enum MHD_Result answer(struct http *http, struct MHD_Connection *c, const char *path,
-                              const char *method, const char *version)
+                              const char *method, const char *version, void **request)
 {
-    const struct page *page = page_find(c, path);
+    const struct page *page = page_find(http, c, path);
     struct visit visit = {.http = http};
     struct buf text = {0};
     enum code code = check_host(http, c, version, &text);
@@ -376,14 +505,15 @@ static enum MHD_Result answer(struct http *http, struct MHD_Connection *c, const
     if (code != CODE_200)
         return reply_text(c, code, &text);
     if (!page) {
-        buf_puts(&text, "Not found: there are /metrics, /healthz and /readyz.\n");
+        buf_printf(&text, "Not found: there are %s/metrics, /healthz and /readyz.\n",
+                   http->status ? "/, /api/status, " : "");
         return reply_text(c, CODE_404, &text);
     }
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
         buf_puts(&text, "Only GET and HEAD are allowed here.\n");
         return reply_text(c, CODE_405, &text);
     }
-    return reply_page(&visit, c, page);
+    return page->fill ? reply_page(&visit, c, page) : reply_later(&visit, c, request);
 }
 
 /*
@@ -423,14 +553,15 @@ static enum MHD_Result refuse_doubtful(struct MHD_Connection *c)
 
 /*
  * libmicrohttpd calls this after the headers, then for each piece of the body, then at its end.
- * A body means nothing to us and is thrown away; *request tells the first call from the others.
+ * A body means nothing to us and is thrown away; *request tells the first call from the others, and
+ * is the http_later of a request that was suspended.
  */
+static char headers_seen;
+
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *path,
                                   const char *method, const char *version, const char *body,
                                   size_t *body_len, void **request)
 {
-    static char headers_seen;
-
     (void)body;
     if (!*request) {
         *request = &headers_seen;
@@ -440,7 +571,11 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
         *body_len = 0;
         return MHD_YES;
     }
-    return answer(cls, c, path, method, version);
+    if (*request != &headers_seen) {
+        struct http_later *later = *request;
+        return queue(c, later->code, later->response);
+    }
+    return answer(cls, c, path, method, version, request);
 }
 
 /* --- connections --- */
@@ -501,6 +636,8 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **request,
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct client *client = info->socket_context;
 
+    if (*request && *request != &headers_seen)
+        later_closed(*request);
     *request = NULL;
     if (how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
         ev_timer_again(http->loop, &client->deadline);
@@ -654,9 +791,9 @@ static bool start_daemon(struct http *http, int fd, bool tls)
     const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
 
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request,
-        http, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0), 0,
+        NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_MAX, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_ARRAY,
         tls ? https : none, MHD_OPTION_END);
@@ -706,8 +843,10 @@ struct http *http_start(struct ev_loop *loop, const struct http_options *options
     http = xcalloc(1, sizeof(*http));
     http->loop = loop;
     list_init(&http->clients);
+    list_init(&http->suspended);
     http->ready = options->ready;
     http->authorize = options->authorize;
+    http->status = options->status;
     http->arg = options->arg;
     http->request_timeout_s =
         (options->request_timeout_ms ? options->request_timeout_ms : HTTP_REQUEST_TIMEOUT_MS) /
@@ -729,6 +868,7 @@ void http_stop(struct http *http)
     if (!http)
         return;
     ev_io_stop(http->loop, &http->readable);
+    abandon_suspended(http);
     ev_timer_stop(http->loop, &http->again);
     MHD_stop_daemon(http->daemon);
     if (http->last.response)

@@ -3,10 +3,10 @@
 
 /*
  * The HTTP side: GET and HEAD of /metrics (Prometheus' text or OpenMetrics, as Accept says),
- * /healthz and /readyz, which are open to all who reach it; whatever else there is or is not needs
- * a key where auth is on. libmicrohttpd parses and writes; its epoll descriptor is a watcher of our
- * loop, so there are no threads and nothing blocks. All answers come from memory, whatever
- * PostgreSQL does.
+ * /healthz and /readyz, which are open to all who reach it; for people / and /api/status, which
+ * like whatever else there is or is not need a key where auth is on. libmicrohttpd parses and
+ * writes; its epoll descriptor is a watcher of our loop, so there are no threads and nothing
+ * blocks. All answers but that of /api/status come from memory, whatever PostgreSQL does.
  *
  * Host is checked, so that a web page cannot read them through a name of its own that it points
  * here: IP literals and localhost pass, other names only when they are among hosts.
@@ -45,6 +45,16 @@ enum http_access {
 
 struct identity; /* service/identities.h */
 
+/* A request whose answer comes later. */
+struct http_later;
+
+enum http_end {
+    HTTP_END_OK,
+    HTTP_END_BAD_REQUEST,
+    HTTP_END_FORBIDDEN,
+    HTTP_END_UNAVAILABLE,
+};
+
 struct http_options {
     const char *host;   /* address or name to listen on; "" and "*" are every address */
     uint16_t port;      /* 0: any free one */
@@ -60,6 +70,12 @@ struct http_options {
      */
     enum http_access (*authorize)(void *arg, struct str header, const char *address,
                                   struct identity **who);
+    /*
+     * Called for /api/status with its prefix= (p NULL: none, unescaped) and who asks (NULL:
+     * everything may be shown), both valid until the end of the call: has http_answer() called
+     * once, now or later. NULL: there is no status page.
+     */
+    void (*status)(void *arg, struct str prefix, struct identity *who, struct http_later *later);
     void *arg;
     int request_timeout_ms; /* 0: HTTP_REQUEST_TIMEOUT_MS */
 };
@@ -69,9 +85,14 @@ struct http;
 /* NULL and one sentence in err when it cannot listen. */
 struct http *http_start(struct ev_loop *loop, const struct http_options *options, struct buf *err);
 
-/* Closes everything at once, replies in flight too. NULL is allowed. Not to be called by ready().
+/*
+ * Closes everything at once, replies in flight too; http_answer() may still be called. NULL is
+ * allowed. Not to be called by ready().
  */
 void http_stop(struct http *http);
+
+/* Answers it, with JSON: takes the contents of body, which is empty afterwards. */
+void http_answer(struct http_later *later, enum http_end how, struct buf *body);
 
 /* Replaces the names that Host may have (a reload). */
 void http_set_hosts(struct http *http, char *const *hosts, size_t nhosts);

@@ -518,6 +518,9 @@ void request_rate_forget_name(struct conn *c);
 /* stats.c */
 void verb_stats(struct request *r, const struct wire_request *w);
 
+/* status_verb.c */
+void verb_status(struct request *r, const struct wire_request *w);
+
 /* listener.c */
 bool listeners_open(struct server *s, const char *extra_unix, struct buf *err);
 void listeners_close(struct server *s);

@@ -24,6 +24,9 @@ libserver_a_SOURCES = \
 	src/server/loop_lag.h \
 	src/server/notify.c \
 	src/server/notify.h \
+	src/server/overview.c \
+	src/server/overview.h \
+	src/server/page_html.h \
 	src/server/query_verbs.c \
 	src/server/rate_verbs.c \
 	src/server/request.c \
@@ -33,6 +36,22 @@ libserver_a_SOURCES = \
 	src/server/session_verbs.c \
 	src/server/slow_log.c \
 	src/server/stats.c \
+	src/server/status_page.c \
+	src/server/status_page.h \
+	src/server/status_verb.c \
+	src/server/trend.c \
+	src/server/trend.h \
 	src/server/tls.c \
 	src/server/tls.h \
 	src/server/verbs.c
+
+# The status page as C; as a file it can be opened and changed without a build.
+nodist_libserver_a_SOURCES = src/server/page_html.c
+EXTRA_DIST += src/server/page.html
+CLEANFILES += src/server/page_html.c
+
+src/server/page_html.c: $(srcdir)/src/server/page.html
+	$(AM_V_at)$(MKDIR_P) src/server
+	$(AM_V_GEN){ echo '#include "server/page_html.h"' && echo 'const unsigned char page_html[] = {' && \
+	    od -An -v -tu1 $(srcdir)/src/server/page.html | sed 's/[0-9]\{1,\}/&,/g' && \
+	    echo '};' && echo 'const size_t page_html_size = sizeof(page_html);'; } >$@.tmp && mv -f $@.tmp $@

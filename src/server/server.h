@@ -13,6 +13,7 @@
 #include "config/settings.h"
 #include "server/http.h"
 
+struct overview;
 struct server;
 struct service;
 struct tls;
@@ -21,6 +22,7 @@ struct server_options {
     struct ev_loop *loop;
     const struct settings *settings; /* read as it is at each use: reloads show */
     struct service *service;
+    struct overview *overview;
     const char *version;
     struct tls *tls;        /* NULL: no address asks for it */
     size_t connections_max; /* what the limit of open files allows; settings may say less */

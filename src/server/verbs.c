@@ -42,6 +42,8 @@ static const struct verb verbs[] = {
      NEEDS_NOTHING},
     {"STATS", verb_stats, 0, 0, "", "", "STATS", "Counts of this daemon since it started.",
      NEEDS_NAME},
+    {"STATUS", verb_status, 0, 0, "prefix", "", "STATUS [prefix=P]",
+     "The whole service at a glance: locks, queue, sessions, rate limits, daemons.", RIGHT_READ},
     {"QUIT", verb_quit, 0, 0, "", "", "QUIT", "Answers what was asked, then closes.",
      NEEDS_NOTHING},
     {"LOCK", verb_lock, 0, WIRE_ARGS_MAX,

@@ -28,6 +28,30 @@ static struct http *http;
 static struct http_ready readiness;
 static char *const hosts[] = {"good.example", "prom"};
 
+static struct http_later *asked; /* for /api/status, not answered yet */
+static char asked_prefix[64];
+
+static void answer_with(struct http_later *later, enum http_end how, const char *text)
+{
+    struct buf body = {0};
+
+    buf_puts(&body, text);
+    http_answer(later, how, &body);
+    ck_assert_uint_eq(body.len, 0);
+}
+
+/* The prefix "now" is answered at once. */
+static void on_status(void *arg, struct str prefix, struct identity *who, struct http_later *later)
+{
+    (void)arg;
+    ck_assert_ptr_null(who);
+    snprintf(asked_prefix, sizeof(asked_prefix), "%.*s", (int)prefix.n, prefix.p ? prefix.p : "");
+    if (str_is(prefix, "now"))
+        answer_with(later, HTTP_END_BAD_REQUEST, "{\"now\":1}\n");
+    else
+        asked = later;
+}
+
 static struct http_ready tell_readiness(void *arg)
 {
     return *(struct http_ready *)arg;
@@ -65,6 +89,19 @@ static void start(void)
 static void start_impatient(void)
 {
     start_with_timeout(200);
+}
+
+static void start_with_status(void)
+{
+    struct http_options options = options_for("127.0.0.1", 0);
+    struct buf err = {0};
+
+    readiness = (struct http_ready){.ready = true, .granting = true};
+    options.status = on_status;
+    asked = NULL;
+    loop = ev_loop_new(EVFLAG_AUTO);
+    http = http_start(loop, &options, &err);
+    ck_assert_msg(http, "%s", buf_cstr(&err));
 }
 
 static void stop(void)
@@ -847,11 +884,86 @@ END_TEST
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
+/* --- answers that come later --- */
+
+/* Sends GET /api/status and turns the loop until it is asked for. */
+static int ask_for_status(const char *query)
+{
+    char request[256];
+    int fd = connect_client();
+
+    snprintf(request, sizeof(request), "GET /api/status%s HTTP/1.1\r\n" CLOSE, query);
+    asked = NULL;
+    send_some(fd, request, strlen(request), PATIENCE_MS);
+    for (int64_t until_us = clock_mono_us() + PATIENCE_MS * 1000; !asked;) {
+        ck_assert_int_lt(clock_mono_us(), until_us);
+        turn();
+    }
+    return fd;
+}
+
+START_TEST(answered_at_once)
+{
+    char *reply = get("/api/status?prefix=now&other=x");
+
+    ck_assert_int_eq(status_of(reply), 400);
+    ck_assert_str_eq(body_of(reply), "{\"now\":1}\n");
+    free(reply);
+    expect_alive();
+}
+END_TEST
+
+START_TEST(answered_later)
+{
+    struct buf reply = {0};
+    int fd = ask_for_status("?prefix=a%2Fb%20c");
+
+    ck_assert_str_eq(asked_prefix, "a/b c");
+    expect_alive(); /* others are answered meanwhile */
+    answer_with(asked, HTTP_END_UNAVAILABLE, "{}\n");
+    ck_assert(read_to_end(fd, &reply, PATIENCE_MS));
+    ck_assert_int_eq(status_of(buf_cstr(&reply)), 503);
+    ck_assert_str_eq(body_of(buf_cstr(&reply)), "{}\n");
+    ck_assert_ptr_nonnull(strstr(buf_cstr(&reply), "Content-Type: application/json\r\n"));
+    close(fd);
+    buf_free(&reply);
+}
+END_TEST
+
+START_TEST(answered_when_the_client_is_gone)
+{
+    int fd = ask_for_status("");
+
+    close(fd);
+    expect_alive();
+    answer_with(asked, HTTP_END_OK, "{}\n");
+    expect_alive();
+}
+END_TEST
+
+START_TEST(answered_when_http_is_stopped)
+{
+    struct buf reply = {0};
+    int fd = ask_for_status("");
+    struct http_later *later = asked;
+
+    http_stop(http);
+    ck_assert(read_to_end(fd, &reply, PATIENCE_MS));
+    answer_with(later, HTTP_END_OK, "{}\n");
+    ev_loop_destroy(loop);
+    start_with_status();
+    expect_alive();
+    close(fd);
+    buf_free(&reply);
+}
+END_TEST
+
 static Suite *http_suite(void)
 {
     Suite *suite = suite_create("http");
     TCase *tc = tcase_create("http");
     TCase *impatient = tcase_create("impatient");
+    TCase *later = tcase_create("later");
 
     tcase_set_timeout(tc, 30);
     tcase_add_checked_fixture(tc, start, stop);
@@ -894,6 +1006,15 @@ static Suite *http_suite(void)
     tcase_add_test(impatient, each_request_has_its_own_time);
     tcase_add_test(impatient, client_that_never_reads);
     suite_add_tcase(suite, impatient);
+
+    tcase_set_timeout(later, 30);
+    tcase_add_checked_fixture(later, start_with_status, stop);
+    tcase_add_test(later, answered_at_once);
+    tcase_add_test(later, answered_later);
+    tcase_add_test(later, answered_when_the_client_is_gone);
+    tcase_add_test(later, answered_when_http_is_stopped);
+    tcase_add_test(later, descriptors_are_accounted_for);
+    suite_add_tcase(suite, later);
     return suite;
 }
 

@@ -301,7 +301,7 @@ def test_ping(client):
 
 def test_help_lists_the_verbs_that_work(client):
     verbs = {v["verb"]: v for v in client.ask_ok("HELP")["verbs"]}
-    assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "QUIT", "LOCK", "UNLOCK", "RENEW", "RATE",
+    assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "STATUS", "QUIT", "LOCK", "UNLOCK", "RENEW", "RATE",
                           "SESSION", "CHECK", "CANCEL", "INFO", "LIST", "TRANSFER", "FORCE"}
     for verb, entry in verbs.items():
         assert entry["usage"].startswith(verb) and entry["help"]

@@ -35,6 +35,7 @@ VERBS = [
     ("UNLOCK-ID", "UNLOCK id=x", "lock"), ("RENEW-ID", "RENEW id=x", "lock"),
     ("RENEW", "RENEW {} token=9000000000", "lock"), ("CHECK", "CHECK {} token=9000000000", "lock"),
     ("INFO", "INFO {}", "read"), ("INFO2", "INFO in/y {}", "read"),
+    ("STATUS", "STATUS prefix={}", "read"),
     ("RATE", "RATE {} limit=1000 per=1s", "rate"), ("PEEK", "RATE {} limit=1000 per=1s peek=true", "rate"),
     ("FORCE", "FORCE {} token=9000000000", "force"),
 ]
