@@ -172,6 +172,7 @@ EXTRA_DIST += \
     tests/integration/test_sessions.py \
     tests/integration/test_status.py \
     tests/integration/test_supervision.py \
+    tests/integration/test_top.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \
     tests/prometheus/pglockd_test.yml \

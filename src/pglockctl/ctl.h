@@ -58,7 +58,7 @@ struct command {
 };
 
 extern const struct command command_lock, command_unlock, command_renew, command_check,
-    command_info, command_ls, command_tree, command_path, command_stats, command_bench,
+    command_info, command_ls, command_tree, command_path, command_stats, command_bench, command_top,
     command_migrate, command_run, command_rate, command_session, command_force, command_key;
 
 /* "pglockctl: …" on standard error; control characters in what is printed are made harmless. */

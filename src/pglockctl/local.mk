@@ -51,6 +51,11 @@ pglockctl_parts = \
     src/pglockctl/stats.c \
     src/pglockctl/text.c \
     src/pglockctl/text.h \
+    src/pglockctl/top.c \
+    src/pglockctl/top_screen.c \
+    src/pglockctl/top_screen.h \
+    src/pglockctl/top_view.c \
+    src/pglockctl/top_view.h \
     src/pglockctl/tree.c \
     src/pglockctl/unlock.c \
     src/pglockctl/words.c

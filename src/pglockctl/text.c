@@ -1,6 +1,7 @@
 #include "pglockctl/text.h"
 
 #include <inttypes.h>
+#include <langinfo.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,20 +31,53 @@ void text_put_safe(struct buf *out, const char *s)
     }
 }
 
-/* Columns that a terminal gives to s; unknown characters count as one. */
-static size_t display_width(const char *s)
+/* Columns that a terminal gives to the first character of s, which has *n bytes; unknown ones count
+ * as one. */
+static size_t first_width(const char *s, size_t left, size_t *n)
 {
-    size_t width = 0;
-    for (size_t left = strlen(s); left > 0;) {
-        uint32_t cp = 0;
-        size_t n = codepoint_decode(s, left, &cp);
-        int w = n ? wcwidth((wchar_t)cp) : 1;
+    uint32_t cp = 0;
 
-        width += w < 0 ? 1 : (size_t)w;
-        s += n ? n : 1;
-        left -= n ? n : 1;
+    *n = codepoint_decode(s, left, &cp);
+    int w = *n ? wcwidth((wchar_t)cp) : 1;
+    *n = *n ? *n : 1;
+    return w < 0 ? 1 : (size_t)w;
+}
+
+/* Columns of the beginning of s, up to columns; *len is how many bytes of it fit. */
+static size_t width_up_to(const char *s, size_t columns, size_t *len)
+{
+    size_t width = 0, left = strlen(s);
+
+    for (*len = 0; left > 0;) {
+        size_t n, w = first_width(s + *len, left, &n);
+        if (w > columns - width)
+            break;
+        width += w;
+        *len += n;
+        left -= n;
     }
     return width;
+}
+
+static size_t display_width(const char *s)
+{
+    size_t len;
+    return width_up_to(s, SIZE_MAX, &len);
+}
+
+void text_put_cut(struct buf *out, const char *s, size_t columns)
+{
+    bool utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    size_t len;
+
+    width_up_to(s, columns, &len);
+    if (s[len] == '\0' || columns == 0) {
+        buf_put(out, s, len);
+        return;
+    }
+    width_up_to(s, columns - 1, &len);
+    buf_put(out, s, len);
+    buf_puts(out, utf8 ? "…" : ">");
 }
 
 void text_put_duration(struct buf *out, int64_t ms)

@@ -14,6 +14,10 @@
  */
 void text_put_safe(struct buf *out, const char *s);
 
+/* As much of s, which is harmless, as fits into so many columns of a terminal; "…" ends what is
+ * cut. */
+void text_put_cut(struct buf *out, const char *s, size_t columns);
+
 /* A duration as people read it: "250ms", "28.4s", "3m05s", "2h10m", "3d04h". */
 void text_put_duration(struct buf *out, int64_t ms);
 
