@@ -302,7 +302,8 @@ def test_a_set_of_which_one_row_is_locked_is_left_whole(daemons, begin, still, r
 def test_session_close_against_a_set_that_is_being_granted(daemons, begin, still, resource):
     """Race: a session is closed while a set is granted to it: a lease that is bound to nothing.
 
-    Fix: the grant keeps the session from ending until it has committed; then the close finds the leases.
+    Fix: the grant keeps the session from ending until it has committed. The close does nothing until then, and after
+    that it finds the leases.
     """
     first, second = daemons
     a, b = f"{resource}/a", f"{resource}/b"
@@ -311,10 +312,10 @@ def test_session_close_against_a_set_that_is_being_granted(daemons, begin, still
     second.claim(a, b, wait=True, session=session, ttl=9000000000000)
     releasing = begin()
     first.release((a, token), cursor=releasing.cursor())
-    closing = still()
-    close = Background(closing, still(), lambda: call(closing.cursor(), "session_close", session, None))
+    closing = still().cursor()
+    assert call(closing, "session_close", session, None)["o_status"] == "f"
     releasing.commit()
-    assert close.join()["o_released"] == 2
+    assert call(closing, "session_close", session, None)["o_released"] == 2
     assert exclusive_holders(first.cursor, a, b) == [0, 0]
 
 
