@@ -28,7 +28,7 @@ begin
         return null;
     end if;
     -- The janitor's daemon makes them ahead; after a long rest it may come second.
-    perform pglockd.metric_partition(d.day)
+    perform pglockd.day_partition('metric_sample', d.day)
        from (select distinct ((c_epoch + t.at_us * c_us) at time zone 'UTC')::date as day
                from unnest(p_at_us) t (at_us)) d;
     insert into pglockd.metric_sample (sampled_at, started_at, instance_id, layout_id, instance, cells)

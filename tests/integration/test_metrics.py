@@ -586,8 +586,8 @@ def test_the_janitor_s_daemon_drops_what_is_too_old(make_daemon):
             return [name for name, in cursor]
     eventually(lambda: len(partitions()) == 3)
     with contextlib.closing(daemon.sql()) as connection:
-        connection.cursor().execute("select pglockd.metric_partition(current_date - 8), "
-                                    "pglockd.metric_partition(current_date - 6)")
+        connection.cursor().execute("select pglockd.day_partition('metric_sample', current_date - 8), "
+                                    "pglockd.day_partition('metric_sample', current_date - 6)")
     assert len(partitions()) == 5
     assert daemon.stop() == 0
     daemon.start(*FAST)

@@ -117,7 +117,7 @@ def test_samples_of_several_days_find_or_make_their_partitions(db):
                 "join pg_class c on c.oid = m.tableoid order by 2") == [
         ("metric_sample_20260101", 1), ("metric_sample_20260102", 2)]
     assert one(db, "select obj_description('pglockd.metric_sample_20260101'::regclass)") == (
-        "Samples of 2026-01-01 (UTC).")
+        "Rows of 2026-01-01 (UTC) of metric_sample.")
 
 
 def test_the_time_zone_of_a_session_moves_no_partition(db):
@@ -150,7 +150,7 @@ def partitions(cursor):
 
 def test_partitions_are_made_ahead_and_dropped(db):
     for days in 1, 2, 9:
-        assert one(db, "select pglockd.metric_partition(((clock_timestamp() at time zone 'UTC')::date "
+        assert one(db, "select pglockd.day_partition('metric_sample', ((clock_timestamp() at time zone 'UTC')::date "
                    "- %s))", days) is True
     layout(db)
     db.execute("update pglockd.metric_layout set used_on = current_date - 9")
@@ -164,7 +164,7 @@ def test_partitions_are_made_ahead_and_dropped(db):
 
 
 def test_a_partition_that_somebody_reads_is_dropped_later(db, still):
-    one(db, "select pglockd.metric_partition('2020-01-01')")
+    one(db, "select pglockd.day_partition('metric_sample', '2020-01-01')")
     reader = still()
     reader.autocommit = False
     one(reader.cursor(), "select count(*) from pglockd.metric_sample")
@@ -177,20 +177,20 @@ def test_two_that_make_one_partition(db, still):
     """The second waits for the first and then finds it."""
     first = still()
     first.autocommit = False
-    assert one(first.cursor(), "select pglockd.metric_partition('2026-03-01')") is True
+    assert one(first.cursor(), "select pglockd.day_partition('metric_sample', '2026-03-01')") is True
     second = still().cursor()
     second.execute("set lock_timeout = '200ms'")
     with pytest.raises(errors.LockNotAvailable):
-        one(second, "select pglockd.metric_partition('2026-03-01')")
+        one(second, "select pglockd.day_partition('metric_sample', '2026-03-01')")
     first.commit()
-    assert one(second, "select pglockd.metric_partition('2026-03-01')") is False
+    assert one(second, "select pglockd.day_partition('metric_sample', '2026-03-01')") is False
 
 
 def test_making_a_partition_stops_neither_readers_nor_writers(db, still):
     flush(db, 1, ("2026-01-01 00:00Z", cells(1)))
     maker = still()
     maker.autocommit = False
-    one(maker.cursor(), "select pglockd.metric_partition('2026-03-01')")
+    one(maker.cursor(), "select pglockd.day_partition('metric_sample', '2026-03-01')")
     other = still().cursor()
     other.execute("set lock_timeout = '200ms'")
     flush(other, 1, ("2026-01-01 00:01Z", cells(2)))

@@ -242,7 +242,7 @@ def test_the_service_may_not_force(as_role):
 
 def test_partitions_give_nobody_more_than_their_table(still):
     cursor = still().cursor()
-    one(cursor, "select pglockd.metric_partition(current_date)")
+    one(cursor, "select pglockd.day_partition('metric_sample', current_date)")
     (name,), = rows(cursor, "select relname from pg_class where relname ~ '^metric_sample_[0-9]+$' and "
                     "relnamespace = 'pglockd'::regnamespace limit 1")
     for role in ROLES:
