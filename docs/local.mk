@@ -36,4 +36,5 @@ dist_transcripts_DATA = \
     docs/transcripts/17-modes.txt \
     docs/transcripts/18-deadlock.txt \
     docs/transcripts/19-keys.txt \
-    docs/transcripts/20-fenced.txt
+    docs/transcripts/20-fenced.txt \
+    docs/transcripts/21-watch.txt

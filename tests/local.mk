@@ -42,7 +42,7 @@ unit_tests = \
     tests/unit/check_slab \
     tests/unit/check_tally \
     tests/unit/check_utf8
-EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/metrics.py
+EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/history.py tests/bench/metrics.py
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)
@@ -128,6 +128,7 @@ EXTRA_DIST += \
     tests/tap_plugin.py \
     tests/conftest.py \
     tests/schema.py \
+    tests/ways.py \
     tests/integration/cluster.py \
     tests/integration/fake_daemon.py \
     tests/integration/browser.py \
@@ -153,6 +154,7 @@ EXTRA_DIST += \
     tests/integration/test_fence.py \
     tests/integration/test_grace.py \
     tests/integration/test_hold.py \
+    tests/integration/test_history.py \
     tests/integration/test_injection.py \
     tests/integration/test_isolation.py \
     tests/integration/test_isolation_claims.py \
@@ -175,14 +177,17 @@ EXTRA_DIST += \
     tests/integration/test_top.py \
     tests/integration/test_transcripts.py \
     tests/integration/test_two_daemons.py \
+    tests/integration/test_watch.py \
     tests/prometheus/pglockd_test.yml \
     tests/sql/test_failover_functions.py \
     tests/sql/test_fence_functions.py \
     tests/sql/test_functions.py \
+    tests/sql/test_history_functions.py \
     tests/sql/test_locked_rows.py \
     tests/sql/test_metric_functions.py \
     tests/sql/test_rate_functions.py \
-    tests/sql/test_roles.py
+    tests/sql/test_roles.py \
+    tests/sql/test_watch_functions.py
 
 # --- what was installed -------------------------------------------------------------------------
 

@@ -13,14 +13,20 @@ as $$
 declare
     v_now_us constant bigint := pglockd.lease_now();
     v_all bigint;
+    v_gone pglockd.lease[];
 begin
     select count(*) into v_all from pglockd.lease l
      where l.resource = any (p_resource) and l.instance_id = p_instance and l.request_id = p_request;
     if v_all < cardinality(p_resource) then
         o_status := 'l';
         if v_all > 0 then
-            delete from pglockd.lease l
-             where l.resource = any (p_resource) and l.instance_id = p_instance and l.request_id = p_request;
+            with gone as (
+                delete from pglockd.lease l
+                 where l.resource = any (p_resource) and l.instance_id = p_instance and l.request_id = p_request
+                returning l as lease
+            )
+            select array_agg(g.lease) into v_gone from gone g;
+            perform pglockd.note_ends(v_gone, array_fill('released'::pglockd.end_reason, array[cardinality(v_gone)]));
         end if;
         return;
     end if;

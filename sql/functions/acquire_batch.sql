@@ -49,6 +49,7 @@ declare
     v_status "char"[];
     v_number bigint[];
     v_granted bigint[];
+    v_watched boolean;
     v_one record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -89,15 +90,16 @@ begin
     -- Tokens are drawn in the order of the requests.
     if v_free is null or cardinality(v_free) > 0 then
         with granted as (
-            insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id, request_id,
-                                       session_id, grace_ms, instance_id, mode, scope, delivered, bound, resource, owner,
-                                       identity, note, idempotency_key)
-            select n.token, n.end_us, n.end_us, p_ttl_ms[n.k], n.token, clock_timestamp(), p_conn[n.k], p_request[n.k],
-                   p_session[n.k], p_grace_ms[n.k], p_instance,
+            insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, granted_us, conn_id,
+                                       request_id, session_id, grace_ms, instance_id, mode, scope, delivered, bound,
+                                       resource, owner, identity, note, idempotency_key)
+            select n.token, n.end_us, n.end_us, p_ttl_ms[n.k], n.token, clock_timestamp(), n.us, p_conn[n.k],
+                   p_request[n.k], p_session[n.k], p_grace_ms[n.k], p_instance,
                    case when p_exclusive[n.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
                    coalesce(p_bound[n.k], false), p_resource[n.k], coalesce(p_owner[n.k], ''),
                    coalesce(p_identity[n.k], ''), p_note[n.k], p_id[n.k]
-              from (select k, nextval('pglockd.token_seq') as token, pglockd.lease_end(now.us, p_ttl_ms[k]) as end_us
+              from (select k, now.us, nextval('pglockd.token_seq') as token,
+                           pglockd.lease_end(now.us, p_ttl_ms[k]) as end_us
                       from (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us,
                                    c.trees
                               from pglockd.clock c where c.one offset 0) now
@@ -116,8 +118,15 @@ begin
                     offset 0) n
             returning lease.token, lease.request_id
         )
-        select array_agg(g.token order by g.token), array_agg(g.request_id order by g.token) into o_number, v_granted
+        select array_agg(g.token order by g.token), array_agg(g.request_id order by g.token),
+               (select c.watched from pglockd.clock c where c.one)
+          into o_number, v_granted, v_watched
           from granted g;
+        if v_watched and o_number is not null then
+            v_one := pglockd.place_grants(p_request, v_granted);
+            o_wake := pglockd.note_grants(array(select p_resource[u.item] from unnest(v_one.o_item) with ordinality u (item, n)
+                                                 order by u.n), o_number);
+        end if;
         if cardinality(o_number) = v_count then
             return;
         elsif o_number is not null then

@@ -28,7 +28,8 @@ declare
     v_verdict "char";
     v_stale_resource text[];
     v_stale_token bigint[];
-    v_gone text[];
+    v_expired record;
+    v_granted record;
 begin
     if not v_guarded and (p_id is not null or not p_wait) then
         o_status := 'r';
@@ -58,11 +59,12 @@ begin
           from pglockd.in_the_way(p_resource, p_exclusive, p_tree, p_slots, p_weight, null, null, p_instance) l;
         if v_stale_resource is not null then
             -- Once: what has ended and is left then is locked by somebody, and holds.
-            v_gone := pglockd.expire(v_stale_resource, v_stale_token);
-            if v_gone is not null then
+            v_expired := pglockd.expire(v_stale_resource, v_stale_token);
+            if v_expired.o_gone is not null then
                 select h.o_request, h.o_resource, h.o_token, h.o_wake, h.o_pending
                   into o_grant_request, o_grant_resource, o_grant_token, o_wake, o_pending
-                  from pglockd.hand_over(p_instance, v_gone) h;
+                  from pglockd.hand_over(p_instance, v_expired.o_gone) h;
+                o_wake := o_wake || v_expired.o_wake;
                 select l.o_verdict into v_verdict
                   from pglockd.in_the_way(p_resource, p_exclusive, p_tree, p_slots, p_weight, null, null, p_instance) l;
             end if;
@@ -83,10 +85,11 @@ begin
                                                  and x.early_resource is null
                                                  for update skip locked);
         end if;
-        select array_agg(g.token order by array_position(p_resource, g.resource)) into o_token
-          from pglockd.grant_leases(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_conn,
-                   p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, true, null) g;
+        v_granted := pglockd.grant_leases(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_conn,
+            p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, true, null, null);
+        o_token := v_granted.o_token;
         o_number := o_token[1];
+        o_wake := o_wake || v_granted.o_wake;
     elsif v_verdict = 'n' then
         o_status := 'n';
     elsif p_wait then

@@ -24,6 +24,7 @@ declare
     v_stale_resource text[];
     v_stale_token bigint[];
     v_rival bigint;
+    v_expired text[];
     v_done record;
     l pglockd.lease;
 begin
@@ -46,20 +47,29 @@ begin
     perform pglockd.note_ttl(array[p_ttl_ms]);
 
     if not p_exclusive or l.mode = 'exclusive' then
+        if not p_exclusive and l.mode = 'exclusive' then
+            o_wake := pglockd.note_ends(array[l], '{superseded}', 'changed to shared');
+        end if;
         update pglockd.lease x
-           set mode = case when p_exclusive then x.mode else 'shared' end, conn_id = coalesce(p_conn, x.conn_id),
+           set mode = case when p_exclusive then x.mode else 'shared' end,
+               granted_at = case when p_exclusive = (x.mode = 'exclusive') then x.granted_at else clock_timestamp() end,
+               granted_us = case when p_exclusive = (x.mode = 'exclusive') then x.granted_us else v_now_us end,
+               conn_id = coalesce(p_conn, x.conn_id),
                instance_id = coalesce(p_instance, x.instance_id), request_id = coalesce(p_request, x.request_id),
                ttl_ms = p_ttl_ms, expires_us = pglockd.lease_end(v_now_us, p_ttl_ms),
                check_us = least(x.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
          where x.resource = p_resource and x.token = p_token;
         o_status := 'g';
         o_number := p_token;
+        if l.mode = 'exclusive' and not p_exclusive and (select c.watched from pglockd.clock c where c.one) then
+            o_wake := o_wake || pglockd.note_grants(array[p_resource], array[p_token]);
+        end if;
         if l.mode = 'exclusive' and not p_exclusive and pglockd.is_waited_for(p_resource, l.scope) then
             v_done := pglockd.hand_over(p_instance, array[p_resource]);
             o_grant_request := v_done.o_request;
             o_grant_resource := v_done.o_resource;
             o_grant_token := v_done.o_token;
-            o_wake := v_done.o_wake;
+            o_wake := o_wake || v_done.o_wake;
             o_pending := v_done.o_pending;
         end if;
         return;
@@ -85,18 +95,23 @@ begin
     if not exists (select from pglockd.clock c where c.one and v_now_us < c.quiet_until_us) then
         select w.o_verdict, w.o_stale_resource, w.o_stale_token into v_verdict, v_stale_resource, v_stale_token
           from pglockd.in_the_way(array[p_resource], '{t}', array[l.scope = 'tree'], null, null, 0, p_token, p_instance) w;
-        if v_stale_resource is not null and pglockd.expire(v_stale_resource, v_stale_token) is not null then
+        if v_stale_resource is not null then
+            select e.o_gone, e.o_wake into v_expired, o_wake from pglockd.expire(v_stale_resource, v_stale_token) e;
+        end if;
+        if v_expired is not null then
             select w.o_verdict into v_verdict
               from pglockd.in_the_way(array[p_resource], '{t}', array[l.scope = 'tree'], null, null, 0, p_token, p_instance) w;
         end if;
     end if;
     if v_verdict = 'f' then
         delete from pglockd.lease x where x.resource = p_resource and x.token = p_token;
+        o_wake := o_wake || pglockd.note_ends(array[l], '{superseded}', 'changed to exclusive');
         o_status := 'g';
-        select g.token into o_number
-          from pglockd.grant_leases(p_instance, array[p_resource], '{t}', array[l.scope = 'tree'], null, null, p_ttl_ms,
-                   p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound,
-                   true, 0) g;
+        v_done := pglockd.grant_leases(p_instance, array[p_resource], '{t}', array[l.scope = 'tree'], null, null, p_ttl_ms,
+            p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound,
+            true, 0, null);
+        o_number := v_done.o_token[1];
+        o_wake := o_wake || v_done.o_wake;
         update pglockd.lease x set hold_id = l.hold_id
          where l.hold_id is not null and x.resource = p_resource and x.token = o_number;
     elsif p_wait then

@@ -3,15 +3,16 @@
 --             or held by an SQL session that is gone. What somebody holds locked (a renewal in flight, or a fence) is
 --             skipped: it still holds.
 -- Parameters: resource, token   one element a lease
--- Returns:    resources of the leases that were removed; null: none.
--- Tables:     session (update), lease (delete), tombstone (insert), clock (read)
-create or replace function pglockd.expire(p_resource text[], p_token bigint[])
-returns text[]
+-- Returns:    gone      resources of the leases that were removed; null: none
+--             wake      as pglockd.note_ends()
+-- Tables:     session (update), lease (delete), tombstone (insert), clock (read), and those of note_ends
+create or replace function pglockd.expire(p_resource text[], p_token bigint[], out o_gone text[], out o_wake integer[])
 language plpgsql
 as $$
 declare
     v_now_us constant bigint := pglockd.lease_now();
-    v_gone text[];
+    v_ended pglockd.lease[];
+    v_reason pglockd.end_reason[];
 begin
     -- The rest of such a session's leases is the sweep's.
     update pglockd.session s
@@ -36,17 +37,18 @@ begin
     ), gone as (
         delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token
-        returning l.resource, l.token, l.owner, l.identity, l.session_id, due.ran_out
+        returning l as lease, l.resource, l.token, l.owner, l.identity, l.session_id,
+                  case when due.ran_out then 'expired'::pglockd.end_reason else 'connection_closed' end as reason
     ), buried as (
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
-        select g.token, v_now_us, clock_timestamp(),
-               case when g.ran_out then 'expired'::pglockd.end_reason else 'connection_closed' end,
-               g.resource, g.owner, g.identity, g.session_id
+        select g.token, v_now_us, clock_timestamp(), g.reason, g.resource, g.owner, g.identity, g.session_id
           from gone g
             on conflict do nothing
     )
-    select array_agg(g.resource) into v_gone from gone g;
-    return v_gone;
+    select array_agg(g.resource), array_agg(g.lease), array_agg(g.reason) into o_gone, v_ended, v_reason from gone g;
+    if o_gone is not null then
+        o_wake := pglockd.note_ends(v_ended, v_reason);
+    end if;
 end
 $$;
 comment on function pglockd.expire(text[], bigint[]) is 'Removes leases that have ended, leaving tombstones.';

@@ -8,10 +8,12 @@
 --                               null and 0 where nobody has a snapshot
 --             dead_leases, dead_waiters   rows that are dead and not removed, as the statistics say (those
 --                               of the leases count by partition)
--- Tables:     lease, session, waiter (read)
+--             violations        rows of the table
+-- Tables:     lease, session, waiter, violation (read)
 create or replace function pglockd.gauges(
     out locks_held bigint, out sessions bigint, out waiters bigint, out oldest_wait_us bigint,
-    out oldest_xmin bigint, out xmin_age bigint, out dead_leases bigint, out dead_waiters bigint)
+    out oldest_xmin bigint, out xmin_age bigint, out dead_leases bigint, out dead_waiters bigint,
+    out violations bigint)
 language sql
 as $$
     with xmins as (
@@ -33,7 +35,8 @@ as $$
            (select o.xmin from oldest o), coalesce((select o.age from oldest o), 0),
            (select sum(pg_stat_get_dead_tuples(i.inhrelid))::bigint from pg_catalog.pg_inherits i
              where i.inhparent = 'pglockd.lease'::regclass),
-           pg_stat_get_dead_tuples('pglockd.waiter'::regclass)
+           pg_stat_get_dead_tuples('pglockd.waiter'::regclass),
+           (select count(*) from pglockd.violation)
       from pglockd.waiter w
 $$;
 comment on function pglockd.gauges() is 'What the janitor''s daemon shows of the state that all daemons share.';

@@ -14,7 +14,8 @@
 --                        so that nobody holds it, nor a tree above it; null or missing when that is not so
 -- Returns:    request, resource, token   grants to waiters of this daemon; of a request for several resources a
 --                              row for each
---             wake             other daemons with new grants, to be notified after the commit
+--             wake             other daemons with new grants, and as pglockd.note_grants(), to be notified after the
+--                              commit
 --             pending          resources to call again for
 -- Bounds:     200 lines of waiters beneath a resource, the rest is pending; lines beyond 5000 are the sweep's to find
 -- Errors:     25001 outside of READ COMMITTED, 57P03 as pglockd.check_server() for SQL.
@@ -49,7 +50,7 @@ begin
         -- has been served below: his trees and other resources may be those that are free here.
         if p_free[i] and v_served = '{}' then
             with now as materialized (
-                select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us
+                select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us, c.watched
                   from pglockd.clock c where c.one
             ), head as materialized (
                 select x.ctid as place, x.* from pglockd.waiter x
@@ -63,7 +64,7 @@ begin
                 select x.ctid as place from pglockd.waiter x where x.ctid = any (array(select h.place from head h))
                    for update skip locked
             ), next as materialized (
-                select h.*, pglockd.lease_end(now.us, h.ttl_ms) as end_us
+                select h.*, now.us, pglockd.lease_end(now.us, h.ttl_ms) as end_us
                   from head h cross join now
                  where exists (select from mine m where m.place = h.place)
                    and h.mode = 'exclusive' and h.members = 1 and h.scope = 'node' and h.instance_id = p_instance
@@ -72,20 +73,24 @@ begin
             ), served as (
                 delete from pglockd.waiter q where q.ctid = any (array(select n.place from next n))
             ), granted as (
-                insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, conn_id,
-                        request_id, grace_ms, instance_id, mode, scope, delivered, bound, resource, owner, identity,
-                        note, idempotency_key)
-                select nextval('pglockd.token_seq'), n.end_us, n.end_us, n.ttl_ms, n.ticket, clock_timestamp(), n.conn_id,
-                       n.request_id, n.grace_ms, n.instance_id, 'exclusive', 'node', true, n.bound, n.resource, n.owner,
-                       n.identity, n.note, n.idempotency_key
+                insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
+                        granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,
+                        resource, owner, identity, note, idempotency_key)
+                select nextval('pglockd.token_seq'), n.end_us, n.end_us, n.ttl_ms, n.ticket, clock_timestamp(), n.us,
+                       n.conn_id, n.request_id, n.grace_ms, n.instance_id, pglockd.waited_ms(n.enqueued_at),
+                       'exclusive', 'node', true, n.bound, n.resource, n.owner, n.identity, n.note, n.idempotency_key
                   from next n
                 returning token
             )
-            select h.ticket, h.request_id, g.token into w from head h left join granted g on true;
+            select h.ticket, h.request_id, g.token, (select n.watched from now n) as watched
+              into w from head h left join granted g on true;
             if w.token is not null then
                 o_request := o_request || w.request_id;
                 o_resource := o_resource || p_resource[i];
                 o_token := o_token || w.token;
+                if w.watched then
+                    o_wake := o_wake || pglockd.note_grants(array[p_resource[i]], array[w.token]);
+                end if;
                 continue;
             elsif w.ticket is null and not exists (select from pglockd.waiter t where t.scope = 'tree') then
                 continue;

@@ -15,6 +15,7 @@ returns void
 language plpgsql
 as $$
 declare
+    v_gone pglockd.lease[];
     c_kept constant integer := 100;
     c_drawn_meanwhile constant bigint := 1048576;
     v_last bigint;
@@ -34,11 +35,16 @@ begin
             delete from pglockd.lease l
              where (l.resource, l.token) in (select x.resource, x.token from pglockd.lease x
                                               where not x.delivered for update skip locked)
-            returning l.resource, l.token, l.owner, l.identity
+            returning l as lease, l.resource, l.token, l.owner, l.identity
+        ), buried as (
+            insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
+            select g.token, pglockd.lease_now(), clock_timestamp(), 'failover', g.resource, g.owner, g.identity from gone g
+                on conflict do nothing
         )
-        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
-        select g.token, pglockd.lease_now(), clock_timestamp(), 'failover', g.resource, g.owner, g.identity from gone g
-            on conflict do nothing;
+        select array_agg(g.lease) into v_gone from gone g;
+        if v_gone is not null then
+            perform pglockd.note_ends(v_gone, array_fill('failover'::pglockd.end_reason, array[cardinality(v_gone)]));
+        end if;
     end if;
     update pglockd.clock c set synchronous = false where c.one and c.synchronous;
     select q.last_value into v_last from pglockd.token_seq q;

@@ -19,7 +19,7 @@
 --             number     see status
 --             grant_request, grant_resource, grant_token, wake, pending   as acquire_batch
 -- Errors:     25001 outside of READ COMMITTED; 55P03 after lock_timeout. Everything else that can be expected is a status.
--- Tables:     lease (delete), waiter (delete), clock (read)
+-- Tables:     lease (delete), waiter (delete), clock, watch (read), and those of note_releases
 create or replace function pglockd.release_batch(
     p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_careful boolean,
     out o_item integer[], out o_status "char"[], out o_number bigint[],
@@ -35,6 +35,8 @@ declare
     v_waited text[];
     v_floor bigint[];
     v_free boolean[];
+    v_level constant text := pglockd.history_level();
+    v_ended pglockd.lease[];
     v_done record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -69,13 +71,23 @@ begin
                              offset 0) x
     ), gone as (
         delete from pglockd.lease_exclusive l where l.ctid = any (array(select d.place from due d))
-        returning l.token
+        -- Whole rows only where somebody may want them; pglockd.note_ends() leaves out what nobody does.
+        returning l.token,
+                  case when v_level = 'all'
+                         or (select c.watched from pglockd.clock c where c.one)
+                            and (l.resource || '/') ^@ any ((select pglockd.watched_stems())::text[])
+                         or v_level = 'contended'
+                            and (l.waited_ms is not null or l.gave_up is not null
+                                 or l.ctid = any (array(select d.place from due d
+                                                         where d.waited or d.ended or p_conn[d.k] is not null)))
+                       then l::pglockd.lease end as lease
     )
     select array_agg(d.k), array_agg(case when d.ended then 'l' else 'g' end::"char"), array_agg(d.held_ms),
            (select array_agg(g.token) from gone g),
            array_agg(p_resource[d.k]) filter (where d.waited), array_agg(d.queue_floor) filter (where d.waited),
-           array_agg(true) filter (where d.waited)
-      into o_item, o_status, o_number, v_gone, v_waited, v_floor, v_free
+           array_agg(true) filter (where d.waited),
+           (select array_agg(g.lease) from gone g where g.lease is distinct from null)
+      into o_item, o_status, o_number, v_gone, v_waited, v_floor, v_free, v_ended
       from due d;
     if cardinality(v_gone) is distinct from cardinality(o_item) then
         select array_agg(u.item), array_agg(u.status), array_agg(u.number) into o_item, o_status, o_number
@@ -91,13 +103,17 @@ begin
         o_status := o_status || v_done.o_status;
         o_number := o_number || v_done.o_number;
         v_waited := v_waited || v_done.o_waited;
+        v_ended := v_ended || v_done.o_ended;
+    end if;
+    if v_ended is not null then
+        o_wake := pglockd.note_releases(v_ended, p_token, p_conn);
     end if;
     if v_waited is not null then
         v_done := pglockd.hand_over(p_instance, v_waited, v_floor, v_free);
         o_grant_request := v_done.o_request;
         o_grant_resource := v_done.o_resource;
         o_grant_token := v_done.o_token;
-        o_wake := v_done.o_wake;
+        o_wake := o_wake || v_done.o_wake;
         o_pending := v_done.o_pending;
     end if;
     if coalesce(cardinality(o_item), 0) < v_count then

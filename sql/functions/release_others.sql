@@ -7,13 +7,18 @@
 --             done     positions in the other arrays that need nothing any more
 -- Returns:    item, status, number   of those that were released
 --             waited                 resources that somebody may wait for
+--             ended                  those of them that may have to be noted
 -- Tables:     lease (delete), waiter, clock (read)
 create or replace function pglockd.release_others(
     p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_missed text[],
     p_done integer[],
-    out o_item integer[], out o_status "char"[], out o_number bigint[], out o_waited text[])
+    out o_item integer[], out o_status "char"[], out o_number bigint[], out o_waited text[],
+    out o_ended pglockd.lease[])
 language plpgsql
 as $$
+declare
+    -- Read here, since who calls has touched leases before: see pglockd.lease_writers().
+    v_noted constant boolean := pglockd.history_level() <> 'off' or (select c.watched from pglockd.clock c where c.one);
 begin
     with due as materialized (
         select k, l.resource, l.token
@@ -28,12 +33,13 @@ begin
          where l.resource = due.resource and l.token = due.token
         returning due.k, l.resource, l.granted_at,
                   l.grace_ms is not null and l.expires_us <= pglockd.lease_now() as ended,
-                  l.resource = any (p_missed) or pglockd.is_waited_for(l.resource, l.scope) as waited
+                  l.resource = any (p_missed) or pglockd.is_waited_for(l.resource, l.scope) as waited,
+                  case when v_noted then l::pglockd.lease end as lease
     )
     select array_agg(g.k), array_agg(case when g.ended then 'l' else 'g' end::"char"),
            array_agg(greatest(0, extract(epoch from clock_timestamp() - g.granted_at) * 1000)::bigint),
-           array_agg(g.resource) filter (where g.waited)
-      into o_item, o_status, o_number, o_waited
+           array_agg(g.resource) filter (where g.waited), array_agg(g.lease) filter (where v_noted)
+      into o_item, o_status, o_number, o_waited, o_ended
       from gone g;
 end
 $$;

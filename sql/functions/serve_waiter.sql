@@ -8,7 +8,7 @@
 --                       session is locked, or the lease whose mode is to change   x refused: the lease has ended
 --                       whose mode was to change
 --             request, resource, token   as pglockd.hand_over(), of a grant to a waiter of this daemon
---             wake      the daemon that has a refusal, or the other one that has a grant, to collect
+--             wake      the daemon that has a refusal, or the other one that has a grant, to collect; and as pglockd.note_ends()
 -- Tables:     waiter (delete, update), lease (insert), refusal, tombstone (insert), session (lock), instance,
 --             clock (read)
 create or replace function pglockd.serve_waiter(
@@ -23,8 +23,8 @@ declare
     v_tree boolean[];
     v_now_us constant bigint := pglockd.lease_now();
     v_look record;
-    v_gone text[];
-    v_hold integer;
+    v_done record;
+    v_upgraded pglockd.lease;
     w pglockd.waiter;
 begin
     select x.* into w from pglockd.waiter x where x.resource = p_resource and x.ticket = p_ticket;
@@ -86,8 +86,9 @@ begin
 
     v_look := pglockd.in_the_way(v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ticket, w.upgrade_token, p_instance);
     if v_look.o_stale_resource is not null then
-        v_gone := pglockd.expire(v_look.o_stale_resource, v_look.o_stale_token);
-        if v_gone is not null then
+        v_done := pglockd.expire(v_look.o_stale_resource, v_look.o_stale_token);
+        o_wake := v_done.o_wake;
+        if v_done.o_gone is not null then
             v_look := pglockd.in_the_way(v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ticket, w.upgrade_token,
                           p_instance);
         end if;
@@ -104,22 +105,25 @@ begin
             return;
         end if;
         delete from pglockd.lease l where l.resource = w.resource and l.token = w.upgrade_token
-        returning l.hold_id into v_hold;
+        returning l.* into v_upgraded;
     end if;
     o_verdict := 'g';
     delete from pglockd.waiter q where q.resource = any (v_resource) and q.ticket = w.ticket;
-    select array_agg(g.resource), array_agg(g.token) into o_resource, o_token
-      from pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,
-               w.request_id, w.owner, w.note, w.identity, w.idempotency_key, w.session_id, w.grace_ms, w.bound,
-               w.instance_id is not distinct from p_instance, greatest(w.ticket, 0)) g;
-    update pglockd.lease l set hold_id = v_hold
-     where v_hold is not null and l.resource = w.resource and l.token = o_token[1];
+    if v_upgraded.token is not null then
+        o_wake := o_wake || pglockd.note_ends(array[v_upgraded], '{superseded}', 'changed to exclusive');
+    end if;
+    v_done := pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,
+        w.request_id, w.owner, w.note, w.identity, w.idempotency_key, w.session_id, w.grace_ms, w.bound,
+        w.instance_id is not distinct from p_instance, greatest(w.ticket, 0), pglockd.waited_ms(w.enqueued_at));
+    o_wake := o_wake || v_done.o_wake;
+    update pglockd.lease l set hold_id = v_upgraded.hold_id
+     where v_upgraded.hold_id is not null and l.resource = w.resource and l.token = v_done.o_token[1];
     if w.instance_id is not distinct from p_instance then
+        o_resource := v_resource;
+        o_token := v_done.o_token;
         o_request := array_fill(w.request_id, array[cardinality(o_token)]);
     else
-        o_wake := array[w.instance_id];
-        o_resource := null;
-        o_token := null;
+        o_wake := o_wake || w.instance_id;
     end if;
 end
 $$;

@@ -25,6 +25,7 @@ declare
     v_all bigint;
     v_ended record;
     v_handed record;
+    v_wake integer[];
     r record;
 begin
     perform pglockd.require_read_committed();
@@ -68,12 +69,14 @@ begin
     v_ended := pglockd.session_end_leases(p_session, 'session_closed', v_all::integer);
     o_status := 'g';
     o_released := v_ended.o_ended;
+    v_wake := v_ended.o_wake;
     if v_ended.o_resources is not null then
         v_handed := pglockd.hand_over(null, v_ended.o_resources[: c_hand_over_max]);
         o_pending := v_ended.o_resources[c_hand_over_max + 1 :] || v_handed.o_pending;
-        if v_handed.o_wake is not null then
-            perform pglockd.notify_instances(v_handed.o_wake::bigint[]);
-        end if;
+        v_wake := v_wake || v_handed.o_wake;
+    end if;
+    if v_wake is not null then
+        perform pglockd.notify_instances(v_wake::bigint[]);
     end if;
 end
 $$;

@@ -4,16 +4,18 @@
 --             keep their resources closed for it where the session has expired.
 -- Returns:    ended       leases removed
 --             resources   those that somebody waits for, to be handed over
--- Tables:     lease, waiter (delete), tombstone (insert), clock (read)
+--             wake        as pglockd.note_ends()
+-- Tables:     lease, waiter (delete), tombstone (insert), clock (read), and those of note_ends
 create or replace function pglockd.session_end_leases(
     p_session bigint, p_reason pglockd.end_reason, p_leases_max integer,
-    out o_ended integer, out o_resources text[])
+    out o_ended integer, out o_resources text[], out o_wake integer[])
 language plpgsql
 as $$
 #variable_conflict use_variable
 declare
     v_now_us constant bigint := pglockd.lease_now();
     v_withdrawn text[];
+    v_gone pglockd.lease[];
 begin
     with due as materialized (
         select l.resource, l.token, l.owner, l.identity, l.grace_ms is not null and p_reason = 'expired' as keeps_closed
@@ -30,15 +32,19 @@ begin
     ), gone as (
         delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token and not due.keeps_closed
-        returning l.resource, l.scope
+        returning l as lease, l.resource, l.scope
     ), buried as (
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
         select d.token, v_now_us, clock_timestamp(), p_reason, d.resource, d.owner, d.identity, p_session from due d
             on conflict do nothing
     )
-    select (select count(*) from due), array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope))
-      into o_ended, o_resources
+    select (select count(*) from due), array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope)),
+           array_agg(g.lease)
+      into o_ended, o_resources, v_gone
       from gone g;
+    if v_gone is not null then
+        o_wake := pglockd.note_ends(v_gone, array_fill(p_reason, array[cardinality(v_gone)]));
+    end if;
     -- All rows of a request, or none: their daemons withdraw those that somebody has locked now.
     with gone as (
         delete from pglockd.waiter w

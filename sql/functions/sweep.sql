@@ -9,7 +9,7 @@
 -- Returns:    expired      leases removed
 --             more         there may be others due: call again soon
 --             instances    dead daemons retired
---             wake         daemons with new grants or refusals
+--             wake         daemons with new grants or refusals, and as pglockd.note_ends()
 --             pending      resources to promote
 --             deadlocks    rings that were broken
 --             after        see pglockd.break_deadlocks()
@@ -27,6 +27,7 @@ declare
     v_due integer;
     v_resources text[];
     v_stale text[];
+    v_ended pglockd.lease[];
     r record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -49,7 +50,7 @@ begin
     ), gone as (
         delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token and due.next_us <= v_now_us
-        returning l.resource, l.scope
+        returning l as lease, l.resource, l.scope
     ), buried as (
         -- Also of one whose grace begins now; when that is over there is a tombstone already.
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
@@ -58,19 +59,24 @@ begin
         returning 1
     )
     select (select count(*) from due), (select count(*) from buried),
-           array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope))
-      into v_due, o_expired, v_resources
+           array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope)), array_agg(g.lease)
+      into v_due, o_expired, v_resources, v_ended
       from gone g;
+    if v_ended is not null then
+        o_wake := pglockd.note_ends(v_ended, array_fill('expired'::pglockd.end_reason, array[cardinality(v_ended)]));
+    end if;
     o_more := v_due >= p_leases_max;
 
     r := pglockd.sweep_sessions(p_leases_max);
     o_expired := o_expired + r.o_ended;
     o_more := o_more or r.o_more;
+    o_wake := o_wake || r.o_wake;
     v_resources := v_resources || r.o_resources;
 
     r := pglockd.sweep_holds(p_leases_max);
     o_holds := r.o_ended;
     o_more := o_more or r.o_more;
+    o_wake := o_wake || r.o_wake;
     v_resources := v_resources || r.o_resources;
 
     with stale as (
@@ -97,6 +103,7 @@ begin
     if p_look then
         delete from pglockd.refusal d where d.found_at < clock_timestamp() - interval '1 hour';
         perform pglockd.forget_trees();
+        perform pglockd.forget_watches();
         -- Not every release knows of those who wait for trees or several resources, or to change a mode. Some of
         -- them, by chance, so that everybody's turn comes.
         v_resources := v_resources || array(

@@ -5,9 +5,10 @@
 -- Returns:    ended        leases removed
 --             more         there may be others: call again soon
 --             resources    of the leases that were removed, to be handed over
+--             wake         as pglockd.note_ends()
 -- Tables:     lease (read), and those of pglockd.expire()
 create or replace function pglockd.sweep_holds(
-    p_leases_max integer, out o_ended integer, out o_more boolean, out o_resources text[])
+    p_leases_max integer, out o_ended integer, out o_more boolean, out o_resources text[], out o_wake integer[])
 language plpgsql
 as $$
 declare
@@ -27,7 +28,7 @@ begin
     select array_agg(d.resource order by d.resource, d.token), array_agg(d.token order by d.resource, d.token)
       into v_resource, v_token from due d;
     o_more := coalesce(cardinality(v_token), 0) >= p_leases_max;
-    o_resources := pglockd.expire(v_resource, v_token);
+    select e.o_gone, e.o_wake into o_resources, o_wake from pglockd.expire(v_resource, v_token) e;
     o_ended := coalesce(cardinality(o_resources), 0);
     o_more := o_more and o_ended > 0;
 end

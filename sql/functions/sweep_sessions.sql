@@ -7,9 +7,11 @@
 -- Returns:    ended        leases removed
 --             more         there may be others due: call again soon
 --             resources    those that somebody waits for, to be handed over
+--             wake         as pglockd.note_ends()
 -- Tables:     session (update, delete), and those of session_end_leases
 create or replace function pglockd.sweep_sessions(
-    p_leases_max integer, out o_ended integer, out o_more boolean, out o_resources text[])
+    p_leases_max integer, out o_ended integer, out o_more boolean, out o_resources text[],
+    out o_wake integer[])
 language plpgsql
 as $$
 declare
@@ -41,6 +43,7 @@ begin
                                             p_leases_max - o_ended);
         o_ended := o_ended + v_end.o_ended;
         o_resources := o_resources || v_end.o_resources;
+        o_wake := o_wake || v_end.o_wake;
         if o_ended >= p_leases_max then
             o_more := true;
             exit;

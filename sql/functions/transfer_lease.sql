@@ -18,7 +18,9 @@ declare
     v_until constant timestamptz := clock_timestamp() + interval '200 ms';
     v_ttl_ms bigint;
     v_identity text;
+    v_detail text;
     v_wake integer[];
+    v_granted record;
     l pglockd.lease;
 begin
     perform pglockd.require_read_committed();
@@ -50,24 +52,27 @@ begin
                          else 'l' end;
         return;
     end if;
+    v_detail := 'given to ' || coalesce(p_owner, 'session ' || p_session);
     delete from pglockd.lease x where x.resource = p_resource and x.token = p_token returning x.* into l;
+    v_wake := pglockd.note_ends(array[l], '{superseded}', v_detail);
     insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, detail, session_id)
     values (l.token, pglockd.lease_now(), clock_timestamp(), 'superseded', l.resource, l.owner, l.identity,
-            'given to ' || coalesce(p_owner, 'session ' || p_session), l.session_id);
+            v_detail, l.session_id);
     v_ttl_ms := case when p_session is not null then 9000000000000
                      when l.session_id is not null or l.hold_id is not null then p_ttl_ms else l.ttl_ms end;
-    select g.token into o_token
-      from pglockd.grant_leases(null, array[l.resource], array[l.mode = 'exclusive'], array[l.scope = 'tree'], l.slots,
-               l.weight, v_ttl_ms, null, null, coalesce(p_owner, l.owner), l.note, v_identity, null, p_session, l.grace_ms,
-               false, true, l.queue_floor) g;
+    v_granted := pglockd.grant_leases(null, array[l.resource], array[l.mode = 'exclusive'], array[l.scope = 'tree'], l.slots,
+        l.weight, v_ttl_ms, null, null, coalesce(p_owner, l.owner), l.note, v_identity, null, p_session, l.grace_ms,
+        false, true, l.queue_floor, null);
+    o_token := v_granted.o_token[1];
     o_status := 'g';
     perform pglockd.tell_listeners(array[p_resource]);
+    v_wake := v_wake || v_granted.o_wake;
     if exists (select from pglockd.waiter w where w.resource = p_resource and w.upgrade_token = p_token) then
         -- Its lease has gone to somebody else: it is refused.
-        v_wake := (select h.o_wake from pglockd.hand_over(null, array[p_resource]) h);
-        if v_wake is not null then
-            perform pglockd.notify_instances(v_wake::bigint[]);
-        end if;
+        v_wake := v_wake || (select h.o_wake from pglockd.hand_over(null, array[p_resource]) h);
+    end if;
+    if v_wake is not null then
+        perform pglockd.notify_instances(v_wake::bigint[]);
     end if;
 end
 $$;

@@ -25,6 +25,7 @@ as $$
 #variable_conflict use_variable
 declare
     v_now_us constant bigint := pglockd.lease_now();
+    v_noted constant boolean := pglockd.history_level() <> 'off';
     v_resource text[];
     v_freed text[];
     v_rows text[];
@@ -59,6 +60,9 @@ begin
         elsif v_rows is null then
             v_status := 'r';
         elsif p_keep_ms[i] is null then
+            if v_noted then
+                perform pglockd.note_given_up(v_rows, w.ticket);
+            end if;
             delete from pglockd.waiter q where q.resource = any (v_rows) and q.ticket = w.ticket;
             v_status := 'g';
         else

@@ -62,3 +62,14 @@ grant execute on function pglockd.may(text, text, boolean), pglockd.shows_tokens
 grant execute on function pglockd.key_create(text, bytea, text[], interval, text),
     pglockd.key_rotate(text, bytea, interval, interval), pglockd.key_revoke(text), pglockd.identity_revoke(text),
     pglockd.identity_allow(text, text[]), pglockd.identity_deny(text, text[]) to pglockd_admin;
+
+-- History is written where leases end. Findings are for administrators to delete.
+grant insert, select, delete on pglockd.lease_proof to pglockd_service;
+grant insert on pglockd.lease_history to pglockd_service;
+grant insert, select on pglockd.violation to pglockd_service;
+grant select on pglockd.history, pglockd.contention to pglockd_service, pglockd_reader, pglockd_admin;
+grant select, delete on pglockd.violation to pglockd_admin;
+
+-- Watches.
+grant update on sequence pglockd.event_seq to pglockd_service;
+grant select, insert, update, delete on pglockd.watch, pglockd.event_outbox, pglockd.event, pglockd.event_floor to pglockd_service;

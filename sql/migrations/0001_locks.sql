@@ -60,6 +60,7 @@ create table pglockd.lease (
     ttl_ms bigint not null,
     queue_floor bigint not null,
     granted_at timestamptz not null,
+    granted_us bigint,
     conn_id bigint,
     request_id bigint,
     session_id bigint,
@@ -68,6 +69,7 @@ create table pglockd.lease (
     slots integer,
     weight integer,
     hold_id integer,
+    waited_ms integer,
     mode pglockd.lock_mode not null,
     scope pglockd.lock_scope not null,
     delivered boolean not null,
@@ -76,7 +78,8 @@ create table pglockd.lease (
     owner text not null,
     identity text not null,
     note text,
-    idempotency_key text
+    idempotency_key text,
+    gave_up text[]
 ) partition by range (scope, mode);
 comment on table pglockd.lease is 'The locks: a row is a lease, and a resource is locked exactly while a row says so. Partitions, so that who asks finds the few without passing the many: trees that cover a resource, and exclusive leases beneath a tree.';
 comment on column pglockd.lease.token is 'Fencing token: grows with every grant of the resource.';
@@ -85,6 +88,7 @@ comment on column pglockd.lease.check_us is 'When the janitor looks at the row n
 comment on column pglockd.lease.ttl_ms is 'The TTL that was asked for last, in milliseconds.';
 comment on column pglockd.lease.queue_floor is 'Who waits for the resource has a greater ticket, or is marked: where a release begins to look for the next, past the dead index entries of those served before. The ticket of a lease that waited, else its token; waiters that may break this rule are marked with early_resource.';
 comment on column pglockd.lease.granted_at is 'Wall clock of the server at the grant.';
+comment on column pglockd.lease.granted_us is 'Lease clock at the grant; null where it is not known.';
 comment on column pglockd.lease.conn_id is 'Connection of the daemon that asked; null for SQL.';
 comment on column pglockd.lease.request_id is 'Request of the daemon that asked: how it finds its own grant again; null for SQL.';
 comment on column pglockd.lease.session_id is 'Session that it is bound to: it ends with the session, and its own TTL is one that never runs out. Null for a lease of its own.';
@@ -93,6 +97,7 @@ comment on column pglockd.lease.instance_id is 'Daemon that asked; null for SQL.
 comment on column pglockd.lease.slots is 'How many slots the resource has, where it is a counting semaphore; null where it is not.';
 comment on column pglockd.lease.weight is 'How many of the slots the lease takes; null where it is no semaphore.';
 comment on column pglockd.lease.hold_id is 'Where pglockd.hold() made it: number of the session advisory lock (class 0x50474C07) of the SQL session that holds; null for leases with a TTL.';
+comment on column pglockd.lease.waited_ms is 'How long its request stood in the queue, in milliseconds; null: it was granted at once.';
 comment on column pglockd.lease.mode is 'Shared or exclusive; a slot of a semaphore is shared.';
 comment on column pglockd.lease.scope is 'The resource alone (node), or with all beneath it (tree).';
 comment on column pglockd.lease.delivered is 'False while a grant that another daemon''s transaction made waits for its own daemon to accept it; it then has a short TTL.';
@@ -102,6 +107,7 @@ comment on column pglockd.lease.owner is 'Label that the client sent; decides no
 comment on column pglockd.lease.identity is 'Authenticated name; empty where nobody was authenticated.';
 comment on column pglockd.lease.note is 'Free text of the holder.';
 comment on column pglockd.lease.idempotency_key is 'The id=KEY of the LOCK, by which a repeated LOCK finds its grant.';
+comment on column pglockd.lease.gave_up is 'Owners of the last 10 requests that gave up waiting for it; null: nobody has.';
 
 create table pglockd.lease_exclusive partition of pglockd.lease (
     constraint lease_exclusive_pkey primary key (resource, token)

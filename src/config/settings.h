@@ -36,6 +36,8 @@ enum { SETTINGS_SOCKET_AUTO, SETTINGS_SOCKET_OWNER, SETTINGS_SOCKET_GROUP, SETTI
 
 /* Values of migrate. */
 enum { SETTINGS_MIGRATE_AUTO, SETTINGS_MIGRATE_CHECK, SETTINGS_MIGRATE_OFF };
+/* Values of history. */
+enum { SETTINGS_HISTORY_OFF, SETTINGS_HISTORY_CONTENDED, SETTINGS_HISTORY_ALL };
 
 /* The C type of each kind of setting. */
 typedef char *setting_STRING;                 /* NULL: not set */
@@ -175,6 +177,20 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "PostgreSQL.")                                                                               \
     X(rate_idle_ms, "rate_idle", DURATION, "10m", 1, 366 * 24 * SETTINGS_HOUR, true, "DURATION",   \
       "How long after a counter of a rate limit is full again its row is kept.")                   \
+    X(history, "history", CHOICE, "contended", 0, 0, false, "off|contended|all",                   \
+      "Which leases are kept in pglockd.history when they end: those that had waited, that "       \
+      "somebody waited for, or that ended against their holder's will; or all, with a proof that " \
+      "none overlapped. For SQL callers: alter database … set pglockd.history.")                   \
+    X(history_retention_ms, "history_retention", DURATION, "7d", SETTINGS_HOUR,                    \
+      3650 * 24 * SETTINGS_HOUR, true, "DURATION",                                                 \
+      "How long leases are kept in pglockd.history, in whole days; the daemon that is the "        \
+      "janitor drops older ones.")                                                                 \
+    X(watch_keep_ms, "watch_keep", DURATION, "5m", 60 * SETTINGS_SECOND, 24 * SETTINGS_HOUR, true, \
+      "DURATION",                                                                                  \
+      "How long after an event a WATCH can still resume from it, and after the last of its "       \
+      "connections is gone a prefix is watched.")                                                  \
+    X(max_watches, "max_watches", SIZE, "1000", 1, 100000, true, "NUMBER",                         \
+      "Prefixes that may be watched through this daemon, those watched twice counted twice.")      \
     X(lanes, "lanes", SIZE, "1", 1, 8, false, "NUMBER",                                            \
       "Connections to PostgreSQL that decide about locks, parted by first path segment.")          \
     X(batch_max, "batch_max", SIZE, "512", 1, 4096, false, "NUMBER",                               \

@@ -19,6 +19,7 @@ enum advisory_class {
     ADVISORY_RATE = 0x50474C08,     /* transaction: a counter of a rate limit, or a request's id, is
                                        being made; key: its hash */
     ADVISORY_SERVER = 0x50474C09,   /* transaction: a server is being recorded; key 0 */
+    ADVISORY_EVENTS = 0x50474C0A,   /* transaction: events are being published; key 0 */
 };
 
 #endif

@@ -600,6 +600,7 @@ struct lane *lane_create(const struct lane_options *options)
                                 .seen = options->seen,
                                 .label = lane->label,
                                 .session = session_sql,
+                                .history = options->history,
                                 .statements = statements,
                                 .nstatements = OP_KINDS + 2,
                                 .up = on_up,

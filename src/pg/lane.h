@@ -39,6 +39,7 @@ struct lane_options {
     int number;             /* 0 to LANES_MAX - 1 */
     int32_t instance;       /* of this daemon */
     size_t batch_max;       /* operations in one batch */
+    const char *history;    /* as in struct link_options */
     struct lane_sink sink;
     void (*state_changed)(void *arg, int number, bool up);
     void *arg;

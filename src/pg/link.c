@@ -394,6 +394,9 @@ static void set_up(struct link *l)
             continue;
         PQsendQueryParams(l->conn, command, 0, NULL, NULL, NULL, NULL, 0);
     }
+    if (l->o.history)
+        PQsendQueryParams(l->conn, "select pg_catalog.set_config('pglockd.history', $1, false)", 1,
+                          NULL, &l->o.history, NULL, NULL, 0);
     for (int i = 0; i < l->o.nstatements; i++)
         PQsendPrepare(l->conn, l->o.statements[i]->name, l->o.statements[i]->sql, 0, NULL);
     free(commands);

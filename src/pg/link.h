@@ -94,6 +94,8 @@ struct link_options {
     struct link_seen *seen; /* likewise */
     const char *label;      /* for the log: "lane 0" */
     const char *session;    /* SQL commands that set up the session, parted by ';' */
+    /* Its setting pglockd.history, lives as long as the link; NULL: as the database has it. */
+    const char *history;
     const struct link_statement *const *statements;
     int nstatements;
     /* The connection is ready for rounds. */

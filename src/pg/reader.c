@@ -149,7 +149,7 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
 }
 
 struct reader *reader_create(struct ev_loop *loop, const char *conninfo, struct link_seen *seen,
-                             enum reader_kind kind)
+                             enum reader_kind kind, const char *history)
 {
     static const struct link_statement *list[ASK_QUESTIONS];
     struct reader *r = xcalloc(1, sizeof(*r));
@@ -165,6 +165,7 @@ struct reader *reader_create(struct ev_loop *loop, const char *conninfo, struct 
                                    .seen = seen,
                                    .label = kind == READER_READS ? "reader" : "sessions",
                                    .session = session_sql[kind],
+                                   .history = history,
                                    .statements = list,
                                    .nstatements = ASK_QUESTIONS,
                                    .up = on_up,

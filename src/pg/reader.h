@@ -62,8 +62,9 @@ struct reader;
 /* What a reader is made for; one that writes is not retried: what it was asked is done or not. */
 enum reader_kind { READER_READS, READER_WRITES };
 
+/* history: as in struct link_options */
 struct reader *reader_create(struct ev_loop *loop, const char *conninfo, struct link_seen *seen,
-                             enum reader_kind kind);
+                             enum reader_kind kind, const char *history);
 /* Questions without an answer are done, not ok; none may be asked from there. */
 void reader_destroy(struct reader *r);
 /* done() is called within timeout_ms, but not during this call. */

@@ -53,6 +53,7 @@ void conn_accept(struct server *s, int fd, bool tls, struct tally_entry *from)
     c->accepted_us = c->quiet_since_us = clock_mono_us();
     list_init(&c->requests);
     list_init(&c->arriving);
+    list_init(&c->watches);
     list_init(&c->dirty);
     list_init(&c->more);
     list_init(&c->at);
@@ -109,6 +110,7 @@ void conn_close(struct conn *c, enum close_reason reason)
     tally_drop(s->addresses, c->from);
     tally_drop(s->names, c->known_as);
     conn_listen(c, false);
+    conn_watches_end(c);
     list_append(&s->closed, &c->at);
     server_end_of_turn(s);
     s->connections--;
@@ -227,6 +229,8 @@ void conn_flush(struct conn *c)
         return;
     if (c->gap && c->out.len == 0)
         conn_tell_gap(c);
+    if (c->out.len == 0 && !c->closing)
+        conn_watches_go_on(c);
     if (c->closing && c->out.len == 0) {
         if (c->tls)
             tls_end(c->tls);

@@ -9,11 +9,16 @@
  * connection, and never take more memory than its output may.
  */
 
-/* What an event line is called, by the kind of news; a gap stands for those left out. */
-enum { GAP = NEWS_LOST + 1, NAMES };
+/*
+ * What an event line is called: the kinds of news, what happens beneath a prefix that is watched
+ * (pglockd.note_ends(), pglockd.note_grants()), and a gap, which stands for those left out.
+ */
+enum { GRANTED = NEWS_LOST + 1, RELEASED, EXPIRED, FORCED, GAP, NAMES };
 
-static const char *const names[NAMES] = {
-    [NEWS_WANTED] = "wanted", [NEWS_EXPIRING] = "expiring", [NEWS_LOST] = "lost", [GAP] = "gap"};
+static const char *const names[NAMES] = {[NEWS_WANTED] = "wanted", [NEWS_EXPIRING] = "expiring",
+                                         [NEWS_LOST] = "lost",     [GRANTED] = "granted",
+                                         [RELEASED] = "released",  [EXPIRED] = "expired",
+                                         [FORCED] = "forced",      [GAP] = "gap"};
 
 void events_register_metrics(void)
 {
@@ -22,7 +27,7 @@ void events_register_metrics(void)
 
 static bool has_room(const struct conn *c)
 {
-    return !c->gap && c->out.len - c->sent < c->server->o.settings->max_output / 2;
+    return c->out.len - c->sent < c->server->o.settings->max_output / 2;
 }
 
 /* Begins an event with the members that all have; text with p NULL becomes null. */
@@ -64,15 +69,23 @@ static void put_seq(struct json *j, int64_t seq)
         json_null(j);
 }
 
+static void put_gap(struct conn *c, int64_t seq, struct str prefix, struct str code)
+{
+    struct json j =
+        event_begin(c, GAP, (struct str){0}, (struct str){0}, (struct str){0}, (struct str){0});
+    put_seq(&j, seq);
+    if (prefix.p)
+        json_put_string(&j, "prefix", prefix);
+    json_put_string(&j, "code", code);
+    event_end(c, &j);
+}
+
 void conn_tell_gap(struct conn *c)
 {
     c->gap = false;
     if (c->closing || c->is_closed)
         return;
-    struct json j = event_begin(c, GAP, (struct str){0}, (struct str){0}, (struct str){0},
-                                STR_LIT("slow_reader"));
-    put_seq(&j, 0);
-    event_end(c, &j);
+    put_gap(c, 0, (struct str){0}, STR_LIT("slow_reader"));
 }
 
 /* --- what a holder is told --- */
@@ -109,7 +122,7 @@ static void on_news(void *arg, const struct news *n)
     struct conn *c = arg;
     if (c->closing)
         return;
-    if (!has_room(c)) {
+    if (c->gap || !has_room(c)) {
         c->gap = true;
         return;
     }
@@ -127,6 +140,41 @@ static void on_news(void *arg, const struct news *n)
     else
         put_lost(&j, n);
     event_end(c, &j);
+}
+
+/* --- what happens beneath a prefix --- */
+
+static unsigned kind_of(struct str event)
+{
+    for (unsigned i = 0; i < NAMES; i++)
+        if (str_is(event, names[i]))
+            return i;
+    return NEWS_LOST;
+}
+
+bool conn_tell_event(struct conn *c, struct str prefix, const struct watch_event *e)
+{
+    if (c->closing || !has_room(c))
+        return false;
+    if (!conn_may(c, RIGHT_WATCH, e->resource, false)) /* the right was taken away meanwhile */
+        return true;
+    struct json j = event_begin(c, kind_of(e->event), e->resource, e->owner, e->mode, e->reason);
+    put_seq(&j, e->seq);
+    json_put_string(&j, "prefix", prefix);
+    json_put_string(&j, "scope", e->scope);
+    json_put_int(&j, "ago_ms", e->ago_ms);
+    if (e->detail.p)
+        json_put_string(&j, "detail", e->detail);
+    if (conn_may(c, RIGHT_FORCE, e->resource, false))
+        json_put_int(&j, "token", e->token);
+    event_end(c, &j);
+    return true;
+}
+
+void conn_tell_watch_gap(struct conn *c, struct str prefix, int64_t seq, struct str code)
+{
+    if (!c->closing)
+        put_gap(c, seq, prefix, code);
 }
 
 void conn_listen(struct conn *c, bool on)

@@ -16,6 +16,7 @@
 #include "service/identities.h"
 #include "service/rate.h"
 #include "service/service.h"
+#include "service/watch.h"
 #include "wire/line.h"
 
 enum {
@@ -162,6 +163,7 @@ struct conn {
     int64_t slowed_until_us;
     struct buf sessions; /* int64_t: those that it opened or resumed */
     struct buf bound;    /* leases that end with it; bound.c */
+    struct list watches; /* watch_verbs.c */
     bool gap;            /* events were left out: to be told when there is room */
 };
 
@@ -496,6 +498,13 @@ bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, 
 bool arg_choice(struct request *r, const struct wire_request *w, const char *key, const char *first,
                 const char *second, bool *is_first);
 
+/* watch_verbs.c: WATCH, UNWATCH */
+void verb_watch(struct request *r, const struct wire_request *w);
+void verb_unwatch(struct request *r, const struct wire_request *w);
+/* The client has read what was sent. */
+void conn_watches_go_on(struct conn *c);
+void conn_watches_end(struct conn *c);
+
 /* events.c: event lines */
 void conn_listen(struct conn *c, bool on);
 void events_register_metrics(void);
@@ -506,6 +515,10 @@ void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_
 bool conn_holds_not(struct conn *c, struct str resource, int64_t token);
 /* It is closing the session, or has tried in vain. */
 void conn_ends_session(struct conn *c, int64_t session, bool ending);
+/* What happened beneath a prefix that it watches. False: there is no room for it now. */
+bool conn_tell_event(struct conn *c, struct str prefix, const struct watch_event *e);
+/* Events of the prefix are missing before the number; why. */
+void conn_tell_watch_gap(struct conn *c, struct str prefix, int64_t seq, struct str code);
 /* The output is sent: says that events were left out, if some were. */
 void conn_tell_gap(struct conn *c);
 

@@ -39,11 +39,12 @@ libserver_a_SOURCES = \
 	src/server/status_page.c \
 	src/server/status_page.h \
 	src/server/status_verb.c \
-	src/server/trend.c \
-	src/server/trend.h \
 	src/server/tls.c \
 	src/server/tls.h \
-	src/server/verbs.c
+	src/server/trend.c \
+	src/server/trend.h \
+	src/server/verbs.c \
+	src/server/watch_verbs.c
 
 # The status page as C; as a file it can be opened and changed without a build.
 nodist_libserver_a_SOURCES = src/server/page_html.c

@@ -13,7 +13,7 @@ typedef void verb_fn(struct request *r, const struct wire_request *w);
 
 struct verb {
     const char *name;
-    verb_fn *run; /* NULL: of a later version */
+    verb_fn *run;
     size_t args_min;
     size_t args_max;
     const char *keys; /* known keys, parted by spaces */
@@ -80,8 +80,9 @@ static const struct verb verbs[] = {
     {"RATE", verb_rate, 1, 1, "cost policy limit per burst peek id", "",
      "RATE KEY [cost=1] [policy=NAME | limit=N per=1m [burst=N]] [peek=true] [id=KEY]",
      "Asks for permits of a key under a rate limit.", RIGHT_RATE},
-    {"WATCH", NULL, 0, 0, "", "", NULL, NULL, RIGHT_WATCH},
-    {"UNWATCH", NULL, 0, 0, "", "", NULL, NULL, RIGHT_WATCH},
+    {"WATCH", verb_watch, 1, 1, "after", "", "WATCH PREFIX [after=SEQ]",
+     "Tells what happens to the leases of a resource and of all beneath it.", RIGHT_WATCH},
+    {"UNWATCH", verb_unwatch, 1, 1, "", "", "UNWATCH PREFIX", "Ends a WATCH.", RIGHT_WATCH},
     {"FORCE", verb_force, 1, 1, "token reason", "", "FORCE RESOURCE token=T [reason=TEXT]",
      "Ends a lease against its holder's will.", RIGHT_FORCE},
 };
@@ -170,11 +171,6 @@ static bool check_args(struct request *r, const struct wire_request *w)
     if (v == &verbs[VERB_UNKNOWN]) {
         request_fail(r, STATUS_ERR, "unknown_verb", "there is no verb %.*s; HELP lists the verbs",
                      w->verb.n > 32 ? 32 : (int)w->verb.n, w->verb.p);
-        return false;
-    }
-    if (v->run == NULL) {
-        request_fail(r, STATUS_ERR, "not_supported", "%s is not supported in this version",
-                     v->name);
         return false;
     }
     if (w->nargs < v->args_min || w->nargs > v->args_max) {

@@ -342,6 +342,7 @@ struct janitor *janitor_create(struct service *s)
                                    .seen = &s->seen,
                                    .label = "janitor",
                                    .session = session_sql,
+                                   .history = service_history(s),
                                    .statements = statements,
                                    .nstatements = 4,
                                    .up = on_up,

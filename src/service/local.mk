@@ -36,4 +36,6 @@ libservice_a_SOURCES = \
 	src/service/samples.h \
 	src/service/service.c \
 	src/service/service.h \
-	src/service/state.h
+	src/service/state.h \
+	src/service/watch.c \
+	src/service/watch.h

@@ -12,18 +12,21 @@
 /*
  * What the daemon tells of itself in the database, and what it asks it for its metrics, over a
  * connection of its own on which nothing else waits: samples of all metrics, and where this daemon
- * is the janitor, gauges of the state that all share and the partitions of the samples. One
- * statement at a time, so that a slow server gets no more of them.
+ * is the janitor, gauges of the state that all share, the partitions of samples and of history, and
+ * what of history and events is forgotten; so that no tick waits for that. One statement at a time,
+ * so that a slow server gets no more of them.
  */
 
 enum {
     BEAT_MS = 1000,    /* between looks at what is due, at most */
     GAUGES_MS = 10000, /* between counts of the shared state; metrics_flush where that is shorter */
     PARTITIONS_MS = 600000,
-    FLUSH_SAMPLES_MAX = 10, /* in one statement */
+    FORGET_MS = 5000,
+    FORGET_PROOFS_MAX = 10000, /* in one statement */
+    FLUSH_SAMPLES_MAX = 10,    /* in one statement */
 };
 
-enum work { WORK_NONE, WORK_GAUGES, WORK_PARTITIONS, WORK_LAYOUT, WORK_FLUSH };
+enum work { WORK_NONE, WORK_GAUGES, WORK_PARTITIONS, WORK_FORGET, WORK_LAYOUT, WORK_FLUSH };
 
 struct meter {
     struct service *s;
@@ -36,6 +39,9 @@ struct meter {
     int64_t sample_due_us;
     int64_t gauges_due_us; /* clock_mono_us(), as the others */
     int64_t partitions_due_us;
+    int64_t forget_due_us;
+    bool missed_proof;  /* it was said that history has none */
+    int64_t violations; /* as last counted */
     bool clock_known;
     int64_t clock_offset_us; /* the database's clock minus clock_mono_us() */
     int64_t oldest_xmin;     /* of the last gauges; 0: there was none */
@@ -52,10 +58,15 @@ static const char session_sql[] =
 static const struct link_statement gauges_statement = {
     "gauges",
     "select locks_held, sessions, waiters, oldest_wait_us, oldest_xmin, xmin_age, dead_leases,"
-    " dead_waiters from pglockd.gauges()",
+    " dead_waiters, violations from pglockd.gauges()",
     false};
 static const struct link_statement partitions_statement = {
-    "partitions", "select o_made, o_dropped from pglockd.metric_partitions($1)", false};
+    "partitions",
+    "select m.o_made + h.o_made, m.o_dropped + h.o_dropped, pglockd.add_proof()"
+    " from pglockd.metric_partitions($1) m, pglockd.day_partitions('lease_history', $2) h",
+    false};
+static const struct link_statement forget_statement = {
+    "forget", "select pglockd.forget_events($1), pglockd.forget_proofs($2)", false};
 static const struct link_statement layout_statement = {
     "layout", "select o_layout, o_now_us from pglockd.metric_layout($1::text::jsonb)", false};
 static const struct link_statement flush_statement = {
@@ -105,6 +116,17 @@ static void look_at_xmin(struct meter *m, int64_t xmin)
     metric_set(M_XMIN_STUCK, xmin != 0 ? now_us - m->oldest_since_us : 0);
 }
 
+static void count_violations(struct meter *m, int64_t violations)
+{
+    if (violations > m->violations)
+        log_error("violation",
+                  "count=%" PRId64 " message=\"leases overlapped: see "
+                  "pglockd.violation\"",
+                  violations);
+    m->violations = violations;
+    metric_set(M_VIOLATIONS, violations);
+}
+
 static void on_gauges(struct meter *m, const struct link_rows *rows)
 {
     if (!leads(m))
@@ -117,6 +139,7 @@ static void on_gauges(struct meter *m, const struct link_rows *rows)
     metric_set(M_XMIN_AGE, link_int(rows, 0, 5));
     metric_set1(M_DEAD_ROWS, TABLE_LEASE, link_int(rows, 0, 6));
     metric_set1(M_DEAD_ROWS, TABLE_WAITER, link_int(rows, 0, 7));
+    count_violations(m, link_int(rows, 0, 8));
 }
 
 static void refresh(void *arg)
@@ -132,9 +155,34 @@ static void refresh(void *arg)
 
 void meter_elected(struct meter *m)
 {
-    m->gauges_due_us = m->partitions_due_us = 0;
-    m->oldest_xmin = 0;
+    m->gauges_due_us = m->partitions_due_us = m->forget_due_us = 0;
+    m->oldest_xmin = m->violations = 0;
     pump(m);
+}
+
+/* --- what is kept for days --- */
+
+static void say_proof(struct meter *m, bool there)
+{
+    bool missing = !there && m->s->o.settings->history == SETTINGS_HISTORY_ALL;
+    if (missing && !m->missed_proof)
+        log_warn("history_without_proof",
+                 "message=\"an administrator must run: create extension btree_gist\"");
+    m->missed_proof = missing;
+}
+
+static void on_partitions(struct meter *m, const struct link_rows *rows)
+{
+    int made = (int)link_int(rows, 0, 0), dropped = (int)link_int(rows, 0, 1);
+    if (made + dropped > 0)
+        log_info("partitions", "made=%d dropped=%d", made, dropped);
+    say_proof(m, link_int(rows, 0, 2) != 0);
+}
+
+static void on_forgotten(struct meter *m, const struct link_rows *rows)
+{
+    if (link_int(rows, 0, 0) != 0 || link_int(rows, 0, 1) != 0) /* there is more */
+        m->forget_due_us = 0;
 }
 
 /* --- samples --- */
@@ -230,9 +278,10 @@ static void on_rows(void *arg, int call, const struct link_rows *rows)
         on_gauges(m, rows);
         break;
     case WORK_PARTITIONS:
-        if (link_int(rows, 0, 0) + link_int(rows, 0, 1) > 0)
-            log_info("metrics_partitions", "made=%d dropped=%d", (int)link_int(rows, 0, 0),
-                     (int)link_int(rows, 0, 1));
+        on_partitions(m, rows);
+        break;
+    case WORK_FORGET:
+        on_forgotten(m, rows);
         break;
     case WORK_LAYOUT:
         m->samples.list[0]->layout->id = (int32_t)link_int(rows, 0, 0);
@@ -279,6 +328,8 @@ static enum work next_work(struct meter *m, int64_t now_us)
         return WORK_PARTITIONS;
     if (leads(m) && now_us >= m->gauges_due_us && !m->finished)
         return WORK_GAUGES;
+    if (leads(m) && now_us >= m->forget_due_us && !m->finished)
+        return WORK_FORGET;
     if (m->samples.count == 0)
         return WORK_NONE;
     return m->samples.list[0]->layout->id == 0 || !m->clock_known ? WORK_LAYOUT : WORK_FLUSH;
@@ -306,7 +357,14 @@ static void pump(struct meter *m)
     case WORK_PARTITIONS:
         m->partitions_due_us = now_us + 1000 * (int64_t)PARTITIONS_MS;
         link_param_int8(&m->params, m->s->o.settings->metrics_retention_ms);
+        link_param_int8(&m->params, m->s->o.settings->history_retention_ms);
         link_call(m->link, &partitions_statement, &m->params);
+        break;
+    case WORK_FORGET:
+        m->forget_due_us = now_us + 1000 * (int64_t)FORGET_MS;
+        link_param_int8(&m->params, m->s->o.settings->watch_keep_ms);
+        link_param_int4(&m->params, FORGET_PROOFS_MAX);
+        link_call(m->link, &forget_statement, &m->params);
         break;
     case WORK_LAYOUT:
         link_param_text(&m->params, buf_str(&m->samples.list[0]->layout->families));
@@ -375,7 +433,8 @@ static void on_down(void *arg)
 struct meter *meter_create(struct service *s)
 {
     static const struct link_statement *const statements[] = {
-        &gauges_statement, &partitions_statement, &layout_statement, &flush_statement};
+        &gauges_statement, &partitions_statement, &forget_statement, &layout_statement,
+        &flush_statement};
     struct meter *m = xcalloc(1, sizeof(*m));
     m->s = s;
     /* At once: nothing is counted yet, so from this sample on all is an increase. */
@@ -392,7 +451,7 @@ struct meter *meter_create(struct service *s)
                                    .label = "metrics",
                                    .session = session_sql,
                                    .statements = statements,
-                                   .nstatements = 4,
+                                   .nstatements = 5,
                                    .up = on_up,
                                    .down = on_down,
                                    .arg = m};

@@ -198,6 +198,7 @@ void service_lanes_start(struct service *s)
         .seen = &s->seen,
         .instance = s->instance,
         .batch_max = s->o.settings->batch_max,
+        .history = service_history(s),
         .sink = {on_granted, on_wake, on_pending, s},
         .state_changed = on_lane_state,
         .arg = s,
@@ -257,6 +258,14 @@ static void refresh_metrics(void *arg)
 
 /* --- the interface --- */
 
+const char *service_history(const struct service *s)
+{
+    static const char *const levels[] = {[SETTINGS_HISTORY_OFF] = "off",
+                                         [SETTINGS_HISTORY_CONTENDED] = "contended",
+                                         [SETTINGS_HISTORY_ALL] = "all"};
+    return levels[s->o.settings->history];
+}
+
 struct service *service_create(const struct service_options *options)
 {
     struct service *s = xcalloc(1, sizeof(*s));
@@ -269,8 +278,9 @@ struct service *service_create(const struct service_options *options)
     s->resources_waiting = tally_new();
     ev_init(&s->look, on_look);
     s->look.data = s;
-    s->reader = reader_create(options->loop, options->conninfo, &s->seen, READER_READS);
-    s->writer = reader_create(options->loop, options->conninfo, &s->seen, READER_WRITES);
+    s->reader = reader_create(options->loop, options->conninfo, &s->seen, READER_READS, NULL);
+    s->writer = reader_create(options->loop, options->conninfo, &s->seen, READER_WRITES,
+                              service_history(s));
     s->presence = presence_create(s);
     s->janitor = janitor_create(s);
     s->rates = rates_create(s);
@@ -292,6 +302,7 @@ void service_destroy(struct service *s)
     reader_destroy(s->reader); /* first: who asked is told */
     reader_destroy(s->writer);
     events_destroy(s->events);
+    watches_destroy(s->watches);
     identities_destroy(s->identities);
     rates_destroy(s->rates);
     janitor_destroy(s->janitor);

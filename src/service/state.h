@@ -34,6 +34,7 @@ struct janitor;  /* janitor.c: lease clock, expiry, cleaning */
 struct events;   /* events.c: what holders are told */
 struct rates;    /* rate.c: permits */
 struct meter;    /* meter.c: metrics in the database */
+struct watches;  /* watch.c: what happens beneath prefixes */
 
 struct service {
     struct service_options o;
@@ -52,6 +53,7 @@ struct service {
     void (*retired)(void *arg); /* of service_retire() */
     void *retired_arg;
     struct identities *identities; /* NULL where auth is off */
+    struct watches *watches; /* NULL until a client watches */
     struct slab calls;
     struct list paused;  /* calls to be submitted again at the next look */
     struct list waiters; /* calls that wait */
@@ -84,9 +86,13 @@ void service_look(struct service *s); /* starts the look timer */
 void service_lanes_start(struct service *s);
 void service_pending(struct service *s, struct str resource);
 void service_collect(struct service *s);
+/* instance 0: those daemons where somebody watches */
 void service_wake(struct service *s, int32_t instance);
 /* Somebody has come to wait for the resource, whose holder asked to be told. */
 void service_tell(struct service *s, struct str resource);
+
+/* The setting history, for the sessions in which leases may end. */
+const char *service_history(const struct service *s);
 
 /* Tells the owner once that requests may be submitted. */
 void service_check_ready(struct service *s);
@@ -110,6 +116,9 @@ void presence_retire(struct presence *p, void (*done)(void *arg), void *arg);
 /* events.c */
 void events_noticed(struct events *e, struct str resource);
 void events_destroy(struct events *e);
+
+/* watch.c */
+void watches_destroy(struct watches *ws);
 
 /* janitor.c */
 struct janitor *janitor_create(struct service *s);

@@ -302,7 +302,7 @@ def test_ping(client):
 def test_help_lists_the_verbs_that_work(client):
     verbs = {v["verb"]: v for v in client.ask_ok("HELP")["verbs"]}
     assert set(verbs) == {"HELLO", "PING", "HELP", "STATS", "STATUS", "QUIT", "LOCK", "UNLOCK", "RENEW", "RATE",
-                          "SESSION", "CHECK", "CANCEL", "INFO", "LIST", "TRANSFER", "FORCE"}
+                          "SESSION", "CHECK", "CANCEL", "INFO", "LIST", "TRANSFER", "FORCE", "WATCH", "UNWATCH"}
     for verb, entry in verbs.items():
         assert entry["usage"].startswith(verb) and entry["help"]
         assert client.ask_ok(f"HELP {verb.lower()}")["verbs"] == [entry]
@@ -321,14 +321,6 @@ def test_stats(client, resource):
     assert after["connections"] >= 1 and after["postgres_up"] is True
     assert set(before.body) == set(after.body)
     assert all(isinstance(n, int) and 0 <= n < 2 ** 53 for n in numbers(after.body))
-
-
-@pytest.mark.parametrize("line", [
-    "WATCH a", "UNWATCH a",
-])
-def test_what_later_versions_bring_is_not_supported_yet(client, line):
-    reply = client.ask(line)
-    assert (reply.status, reply.code) == ("ERR", "not_supported"), reply
 
 
 def test_an_unknown_verb_or_key_is_named(client):

@@ -138,6 +138,36 @@ def test_a_tree_needs_a_right_on_all_of_it(login, sql, rights, tree, allowed):
         postgres.execute("drop role gardener")
 
 
+@pytest.mark.parametrize("rights,prefix,allowed", [
+    (["watch:in/*"], "in/a", True), (["watch:in/*"], "in", False), (["watch:in"], "in", False),
+    (["watch:in", "watch:in/*"], "in", True), (["watch:*"], "/", True), (["watch:in/*"], "/", False),
+    (["read:*", "lock:*"], "in/a", False), (["admin:*"], "in/a", True)])
+def test_a_watch_needs_a_right_to_all_of_it(login, rights, prefix, allowed):
+    assert is_allowed(login("watcher", *rights).ask(f"WATCH {prefix}")) == allowed
+
+
+def test_nothing_is_told_without_the_right_any_more(login, secure, sql, resource):
+    client, other = login("watcher", f"watch:{resource}/a", f"watch:{resource}/a/*", "watch:quiet/*"), login("other", "lock:*")
+    start = client.ask_ok(f"WATCH {resource}/a")["seq"]
+    cursor = sql().cursor()
+    cursor.execute("select pglockd.identity_deny('watcher', %s)", ([f"watch:{resource}/a/*"],))
+    in_force(secure, cursor)
+    other.lock(f"{resource}/a/b", "ttl=1m")
+    other.lock(f"{resource}/a", "ttl=1m")
+    event = client.reply()
+    assert (event["event"], event["resource"]) == ("granted", f"{resource}/a")
+    assert client.ask(f"WATCH {resource}/a after={start}").code == "no_right"
+
+
+@pytest.mark.parametrize("right,shown", [("force", True), ("read", False)])
+def test_who_may_force_is_told_tokens(login, resource, right, shown):
+    client = login("watcher", "watch:*", f"{right}:*")
+    client.ask_ok(f"WATCH {resource}")
+    token = login("holder", "lock:*").lock(resource)
+    event = client.reply()
+    assert event.body.get("token") == (token if shown else None)
+
+
 def test_nothing_of_a_set_is_locked_without_a_right_to_all(login, resource):
     client = login("half", f"lock:{resource}/a/*", "read:*")
     assert client.ask(f"LOCK {resource}/a/1 {resource}/b/1").code == "no_right"

@@ -200,7 +200,7 @@ def spoken():
     "HELLO", "PING", "QUIT", "HELP", "STATS", "STATUS", "LOCK", "UNLOCK", "RENEW", "CHECK", "CANCEL", "INFO",
     "LIST", "FORCE", "auth_required", "key_refused", "no_right", "denied", "revoked",
     "OK", "busy", "guarded", "quiet", "timeout", "lost", "cancelled", "bad_request", "unknown_verb",
-    "unknown_key", "not_supported", "bad_resource", "bad_duration", "ttl_out_of_range", "tag_in_use",
+    "unknown_key", "bad_resource", "bad_duration", "ttl_out_of_range", "tag_in_use",
     "id_mismatch", "too_many_waiters", "fenced", "unavailable", "outcome_unknown", "quit", "end_of_input", "shutting_down",
 ])
 def test_the_transcripts_show(what):
