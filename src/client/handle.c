@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "client/handle.h"
+#include "client/watch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -99,6 +100,7 @@ void pglockd_free(pglockd *c)
     if (!c)
         return;
     keeper_free(c->keeper, c->owner != getpid());
+    watch_free_all(c->watches);
     conn_close(&c->conn);
     address_list_free(&c->list);
     forget_key(c);
@@ -279,6 +281,13 @@ static enum conn_result probe(struct pglockd *c, struct exchange *x)
     return conn_write(&c->conn, ping, sizeof(ping) - 1, next_wakeup(c, x), &sent);
 }
 
+static void take_event(struct pglockd *c, const char *json)
+{
+    if (c->event_fn)
+        c->event_fn(c->event_arg, json);
+    watch_take_event(c->watches, json);
+}
+
 static bool is_ours(const struct exchange *x, const struct line_parts *p)
 {
     /* An untagged reply is an ERR about a line whose tag could not be read, or a farewell. */
@@ -305,8 +314,8 @@ static pglockd_status await_reply(struct pglockd *c, struct exchange *x, pglockd
         struct line_parts p = line_parse(line);
         if (is_ours(x, &p))
             return take_reply(c, &p, x->sent_us, reply);
-        if (p.kind == LINE_EVENT && c->event_fn)
-            c->event_fn(c->event_arg, p.json);
+        if (p.kind == LINE_EVENT)
+            take_event(c, p.json);
         else if (p.kind == LINE_BYE)
             remember_bye(c, p.json);
         else if (p.kind == LINE_BAD) {
@@ -349,6 +358,16 @@ static pglockd_status exchange(struct pglockd *c, const char *line, int64_t wait
     return await_reply(c, &x, reply);
 }
 
+pglockd_status handle_exchange_until(struct pglockd *c, const char *line, int64_t until_us)
+{
+    int request_ms = c->request_ms;
+    int64_t left_ms = (until_us - pglockd_now_us()) / 1000;
+    c->request_ms = left_ms > 1 ? (int)left_ms : 1;
+    pglockd_status status = exchange(c, line, 0, NULL);
+    c->request_ms = request_ms;
+    return status;
+}
+
 static pglockd_status hello(struct pglockd *c, int64_t until_us)
 {
     pglockd_request *r = pglockd_request_new("HELLO");
@@ -360,17 +379,7 @@ static pglockd_status hello(struct pglockd *c, int64_t until_us)
     if (c->event_fn)
         pglockd_request_value(r, "events", "on");
     const char *line = pglockd_request_line(r);
-    pglockd_status status = PGLOCKD_NOMEM;
-
-    if (line) {
-        int request_ms = c->request_ms;
-        int64_t left_ms = (until_us - pglockd_now_us()) / 1000;
-        c->request_ms = left_ms > 1 ? (int)left_ms : 1;
-        status = exchange(c, line, 0, NULL);
-        c->request_ms = request_ms;
-    } else {
-        fail_memory(c);
-    }
+    pglockd_status status = line ? handle_exchange_until(c, line, until_us) : fail_memory(c);
     pglockd_request_free(r);
     return status;
 }
@@ -396,6 +405,8 @@ static pglockd_status connect_one(struct pglockd *c)
     }
     c->connected = true;
     pglockd_status status = hello(c, until_us);
+    if (status == PGLOCKD_OK)
+        status = watch_resume(c, until_us);
     if (status != PGLOCKD_OK && c->connected)
         handle_skip_address(c);
     return status;
@@ -453,8 +464,7 @@ static enum conn_result take_events(struct pglockd *c, int64_t until_us, bool fi
             remember_bye(c, p.json);
         if (p.kind != LINE_EVENT)
             continue;
-        if (c->event_fn)
-            c->event_fn(c->event_arg, p.json);
+        take_event(c, p.json);
         if (first_only)
             until_us = 0;
     }

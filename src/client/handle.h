@@ -13,6 +13,7 @@
 #include "client/reply.h"
 
 struct keeper;
+struct watch;
 
 struct pglockd {
     pid_t owner; /* the process that made it */
@@ -33,6 +34,7 @@ struct pglockd {
     char error[640];
     char bye[256]; /* the message of "* BYE", or "" */
     struct keeper *keeper;
+    struct watch *watches;
 };
 
 /* Forgets the last error; false (with INVALID set) when the handle belongs to another process. */
@@ -49,6 +51,9 @@ pglockd_status handle_fail(struct pglockd *c, pglockd_status status, const char 
  */
 pglockd_status handle_ask(struct pglockd *c, const pglockd_request *r, int64_t wait_ms,
                           bool repeatable, bool *repeated, pglockd_reply **reply);
+
+/* Sends a line over the connection that there is and takes its reply; by until_us, or UNKNOWN. */
+pglockd_status handle_exchange_until(struct pglockd *c, const char *line, int64_t until_us);
 
 /* Gives the connection up, so that the next call begins with the next address. */
 void handle_skip_address(struct pglockd *c);

@@ -24,7 +24,9 @@ libclient_la_SOURCES = \
     src/client/reply.h \
     src/client/request.c \
     src/client/tls.c \
-    src/client/tls.h
+    src/client/tls.h \
+    src/client/watch.c \
+    src/client/watch.h
 libclient_la_CFLAGS = $(libpglockd_cflags) $(CJSON_CFLAGS) $(GNUTLS_CFLAGS)
 libclient_la_LIBADD = $(CJSON_LIBS) $(GNUTLS_LIBS)
 

@@ -253,6 +253,21 @@ pglockd_status pglockd_renew(pglockd *c, pglockd_lease *l, int64_t ttl_ms);
 /* Asks whether it still holds; the remaining time into *ttl_ms when that is not NULL. */
 pglockd_status pglockd_check(pglockd *c, pglockd_lease *l, int64_t *ttl_ms);
 
+/* ---- watching ---- */
+
+/*
+ * Watches a resource and all beneath it ("/": everything): what happens to leases there comes to
+ * the function of pglockd_on_event(), as events "granted", "released", "expired", "forced" and
+ * "lost". after is the number (seq) of an event to go on behind, or PGLOCKD_NOW.
+ * The watch outlives connections: a new one, at whatever address, goes on behind the last event
+ * that was told, so that none is missing, or an event "gap" says that some are.
+ */
+#define PGLOCKD_NOW INT64_C(-1)
+pglockd_status pglockd_watch(pglockd *c, const char *prefix, int64_t after);
+pglockd_status pglockd_unwatch(pglockd *c, const char *prefix);
+/* The number of the last event of the prefix that was told; PGLOCKD_NOW where it is not watched. */
+int64_t pglockd_watch_seq(const pglockd *c, const char *prefix);
+
 /* ---- background renewal ---- */
 
 /*

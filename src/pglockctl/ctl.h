@@ -59,7 +59,8 @@ struct command {
 
 extern const struct command command_lock, command_unlock, command_renew, command_check,
     command_info, command_ls, command_tree, command_path, command_stats, command_bench, command_top,
-    command_migrate, command_run, command_rate, command_session, command_force, command_key;
+    command_migrate, command_run, command_rate, command_session, command_force, command_key,
+    command_watch;
 
 /* "pglockctl: …" on standard error; control characters in what is printed are made harmless. */
 void ctl_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -93,6 +94,9 @@ void ctl_put_line(struct buf *line, const char *verb, const struct opt_words *wo
 
 /* Is it a word KEY=VALUE? */
 bool ctl_is_pair(const char *word);
+
+/* The only argument that is no key=value word; NULL where there is none, or are several. */
+const char *ctl_only_argument(const struct opt_words *words);
 
 /* The value of the last word key=…, or NULL. */
 const char *ctl_word_value(const struct opt_words *words, const char *key);

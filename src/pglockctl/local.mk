@@ -58,6 +58,7 @@ pglockctl_parts = \
     src/pglockctl/top_view.h \
     src/pglockctl/tree.c \
     src/pglockctl/unlock.c \
+    src/pglockctl/watch.c \
     src/pglockctl/words.c
 
 pglockctl_SOURCES = src/pglockctl/main.c

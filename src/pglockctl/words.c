@@ -67,6 +67,18 @@ void ctl_put_line(struct buf *line, const char *verb, const struct opt_words *wo
     }
 }
 
+const char *ctl_only_argument(const struct opt_words *words)
+{
+    const char *found = words->nrest > 0 ? words->rest[0] : NULL;
+    size_t n = words->nrest;
+    for (size_t i = 0; i < words->nwords; i++)
+        if (key_length(words->words[i]) == 0) {
+            found = words->words[i];
+            n++;
+        }
+    return n == 1 ? found : NULL;
+}
+
 const char *ctl_word_value(const struct opt_words *words, const char *key)
 {
     const char *value = NULL;

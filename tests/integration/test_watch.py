@@ -1,15 +1,17 @@
 """WATCH: what happens beneath a prefix, told across daemons, in order, and without a silent loss."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
 
-from conftest import Daemon
+from conftest import PGLOCKCTL, Daemon, ctl
 from lines import Lines, eventually
 
 SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
@@ -436,3 +438,55 @@ def test_how_many_are_watched_is_a_metric(peer, connect, resource):
     assert watches() == 2
     one.close()
     eventually(lambda: not watches())
+
+
+# ---- pglockctl ----
+
+def test_pglockctl_watch(daemon, connect, client, resource):
+    watcher = connect()
+    start = watch(watcher, resource)
+    lock_and_unlock(client, resource + "/a", "owner=me")
+    seen = [event(watcher) for _ in range(2)]
+    done = ctl(daemon.line, "watch", "--count", 2, resource, f"after={start}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{seen[0]['seq']} granted {resource}/a me exclusive -",
+        f"{seen[1]['seq']} released {resource}/a me exclusive released"]
+    done = ctl(daemon.line, "--json", "watch", "--count", 1, resource, f"after={start}")
+    assert json.loads(done.stdout)["seq"] == seen[0]["seq"]
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["a", "after=x"], ["a", "until=1"], ["a", "after=1", "after="]])
+def test_pglockctl_watch_of_nothing_that_can_be(daemon, words):
+    assert ctl(daemon.line, "watch", *words).returncode == 64
+
+
+def test_pglockctl_watch_refused(daemon):
+    done = ctl(daemon.line, "watch", "a//b")
+    assert done.returncode == 64 and "a//b" in done.stderr
+
+
+@contextlib.contextmanager
+def running(*command):
+    with subprocess.Popen([PGLOCKCTL, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_pglockctl_watch_goes_on_at_another_daemon(peer, connect, resource):
+    """The daemon that it watches through dies; nothing is missing."""
+    first, second = peer(), peer()
+    both = f"tcp://{first.line},tcp://{second.line}"
+    client = connect()
+    start = watch(connect(), resource)
+    with running("--connect", both, "watch", resource, f"after={start}") as process:
+        lines = iter(process.stdout)
+        lock_and_unlock(client, resource + "/0")
+        seen = [next(lines).split()[1:3] for _ in range(2)]
+        first.kill()
+        for n in range(1, 4):
+            lock_and_unlock(client, f"{resource}/{n}")
+        seen += [next(lines).split()[1:3] for _ in range(6)]
+    assert seen == [[e, f"{resource}/{n}"] for n in range(4) for e in ("granted", "released")]
