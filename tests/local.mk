@@ -42,7 +42,8 @@ unit_tests = \
     tests/unit/check_slab \
     tests/unit/check_tally \
     tests/unit/check_utf8
-EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/history.py tests/bench/metrics.py
+EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/history.py \
+    tests/bench/metrics.py tests/bench/views.py
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)
@@ -127,6 +128,7 @@ EXTRA_DIST += \
     tests/pytest.ini \
     tests/tap_plugin.py \
     tests/conftest.py \
+    tests/desk.py \
     tests/schema.py \
     tests/ways.py \
     tests/integration/cluster.py \
@@ -140,6 +142,7 @@ EXTRA_DIST += \
     tests/integration/test_bind.py \
     tests/integration/test_cli.py \
     tests/integration/test_contrib.py \
+    tests/integration/test_desk.py \
     tests/integration/test_documents.py \
     tests/integration/test_events.py \
     tests/integration/test_failover.py \
@@ -187,6 +190,7 @@ EXTRA_DIST += \
     tests/sql/test_metric_functions.py \
     tests/sql/test_rate_functions.py \
     tests/sql/test_roles.py \
+    tests/sql/test_views.py \
     tests/sql/test_watch_functions.py
 
 # --- what was installed -------------------------------------------------------------------------

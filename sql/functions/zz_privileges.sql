@@ -32,6 +32,10 @@ grant execute on function pglockd.lock(text, text, text, interval, text, text, t
 grant select on pglockd.locks, pglockd.queue, pglockd.sessions, pglockd.instances, pglockd.schema_info to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.lease_reading(bigint, bigint, timestamptz),
     pglockd.ttl_left_ms(bigint, bigint) to pglockd_reader, pglockd_admin;
+grant select on pglockd.blockers, pglockd.lost_locks to pglockd_service, pglockd_reader, pglockd_admin;
+-- What these call, and what queries need of resources.
+grant execute on function pglockd.party(bigint, integer, bigint), pglockd.above(text), pglockd.beneath_low(text),
+    pglockd.beneath_high(text), pglockd.is_beneath(text, text) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;
 grant execute on function pglockd.tick(interval), pglockd.after_restore(text) to pglockd_admin;
 

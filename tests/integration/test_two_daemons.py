@@ -381,7 +381,7 @@ def test_view_queue(connect, daemon, other, sql, resource):
                "blocked_by_waiters, instance from pglockd.queue where resource = %s order by position",
                resource)
     assert [r[:-1] for r in got] == [
-        (1, "exclusive", "w1", "n", False, ["h"], 0), (2, "shared", "w2", None, False, ["h"], 1)]
+        (1, "exclusive", "w1", "n", False, ["h"], None), (2, "shared", "w2", None, False, ["h"], ["w1"])]
     assert [int(r[-1].rsplit("/")[-1]) for r in got] == [other.process.pid, daemon.process.pid]
 
 

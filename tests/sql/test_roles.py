@@ -17,16 +17,17 @@ ROLES = ["pglockd_service", "pglockd_client", "pglockd_reader", "pglockd_admin"]
 VIEWS_CALL = {"may", "shows_tokens"}
 CLIENT = VIEWS_CALL | {"lock", "unlock", "renew", "rate", "hold", "assert_fence", "fence_guard"}
 READER = VIEWS_CALL | {"lease_reading", "ttl_left_ms",  # which the views call
+                       "party", "above", "beneath_low", "beneath_high", "is_beneath",
                        "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
                        "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
 KEYS = {"key_create", "key_rotate", "key_revoke", "identity_revoke", "identity_allow", "identity_deny"}
 ADMIN = READER | KEYS | {"force", "tick", "rate_reset", "after_restore"}
-NOT_SERVICE = KEYS | {"force", "force_lease", "key_add", "identity_add_rights", "require_identity",
-                      "after_restore", "record_server"}
+NOT_SERVICE = KEYS | {"force", "force_lease", "key_add",
+                              "identity_add_rights", "require_identity", "after_restore", "record_server"}
 
 VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions", "metrics",
          "metric_history", "metric_rates", "metric_quantiles", "identities", "keys", "history",
-         "contention"}
+         "contention", "blockers", "lost_locks"}
 TABLES = {  # of the service; nobody else touches tables, but for what migrate keeps
     "lease": "siud", "waiter": "siud", "tombstone": "siud", "instance": "siud",
     "listener": "siud", "queue_epoch": "siud", "clock": "su", "migration": "s", "function_set": "s",
