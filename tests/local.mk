@@ -153,6 +153,7 @@ EXTRA_DIST += \
     tests/integration/test_process.py \
     tests/integration/test_tls.py \
     tests/integration/test_force.py \
+    tests/integration/test_force_many.py \
     tests/integration/test_git.py \
     tests/integration/test_fence.py \
     tests/integration/test_grace.py \

@@ -5,7 +5,7 @@
 -- Returns:    ended       leases removed
 --             resources   those that somebody waits for, to be handed over
 --             wake        as pglockd.note_ends()
--- Tables:     lease, waiter (delete), tombstone (insert), clock (read), and those of note_ends
+-- Tables:     lease, waiter (delete), tombstone (insert), session, clock (read), and those of note_ends
 create or replace function pglockd.session_end_leases(
     p_session bigint, p_reason pglockd.end_reason, p_leases_max integer,
     out o_ended integer, out o_resources text[], out o_wake integer[])
@@ -34,8 +34,10 @@ begin
          where l.resource = due.resource and l.token = due.token and not due.keeps_closed
         returning l as lease, l.resource, l.scope
     ), buried as (
-        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
-        select d.token, v_now_us, clock_timestamp(), p_reason, d.resource, d.owner, d.identity, p_session from due d
+        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, detail, session_id)
+        select d.token, v_now_us, clock_timestamp(), p_reason, d.resource, d.owner, d.identity, s.ended_detail, p_session
+          from due d
+          left join pglockd.session s on s.session_id = p_session
             on conflict do nothing
     )
     select (select count(*) from due), array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope)),
@@ -43,7 +45,8 @@ begin
       into o_ended, o_resources, v_gone
       from gone g;
     if v_gone is not null then
-        o_wake := pglockd.note_ends(v_gone, array_fill(p_reason, array[cardinality(v_gone)]));
+        o_wake := pglockd.note_ends(v_gone, array_fill(p_reason, array[cardinality(v_gone)]),
+            (select s.ended_detail from pglockd.session s where s.session_id = p_session));
     end if;
     -- All rows of a request, or none: their daemons withdraw those that somebody has locked now.
     with gone as (

@@ -11,6 +11,9 @@ revoke execute on function pglockd.force(text, bigint, text), pglockd.force_leas
     pglockd.key_revoke(text), pglockd.key_add(text, bytea, interval, text), pglockd.identity_revoke(text),
     pglockd.identity_allow(text, text[]), pglockd.identity_deny(text, text[]),
     pglockd.identity_add_rights(text, text[]), pglockd.require_identity(text) from pglockd_service;
+revoke execute on function pglockd.force_owner(text, text, integer), pglockd.force_prefix(text, text, integer),
+    pglockd.force_session(bigint, text), pglockd.force_many(text, text, text, integer),
+    pglockd.force_one(text, bigint, text, timestamptz) from pglockd_service;
 grant select, insert, update, delete on pglockd.lease, pglockd.lease_exclusive, pglockd.lease_shared, pglockd.lease_tree,
     pglockd.waiter, pglockd.tombstone, pglockd.instance,
     pglockd.queue_epoch, pglockd.listener, pglockd.session, pglockd.refusal to pglockd_service;
@@ -37,6 +40,8 @@ grant select on pglockd.blockers, pglockd.lost_locks to pglockd_service, pglockd
 grant execute on function pglockd.party(bigint, integer, bigint), pglockd.above(text), pglockd.beneath_low(text),
     pglockd.beneath_high(text), pglockd.is_beneath(text, text) to pglockd_reader, pglockd_admin;
 grant execute on function pglockd.force(text, bigint, text) to pglockd_admin;
+grant execute on function pglockd.force_owner(text, text, integer), pglockd.force_prefix(text, text, integer),
+    pglockd.force_session(bigint, text) to pglockd_admin;
 grant execute on function pglockd.tick(interval), pglockd.after_restore(text) to pglockd_admin;
 
 -- Rate limits: the view calls the arithmetic; policies are the administrator's.

@@ -15,6 +15,7 @@ create table pglockd.session (
     identity text not null,
     note text,
     idempotency_key text,
+    ended_detail text,
     constraint session_pkey primary key (session_id)
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_vacuum_cost_delay = 0);
@@ -34,6 +35,7 @@ comment on column pglockd.session.owner is 'Label that the client sent; decides 
 comment on column pglockd.session.identity is 'Authenticated name; empty where nobody was authenticated.';
 comment on column pglockd.session.note is 'Free text of the client.';
 comment on column pglockd.session.idempotency_key is 'The id=KEY of SESSION OPEN, by which a repeated one finds its session.';
+comment on column pglockd.session.ended_detail is 'Who ended it and why, where somebody did against its client''s will.';
 create index session_check on pglockd.session (check_us);
 comment on index pglockd.session_check is 'The janitor''s way to what may have expired.';
 create unique index session_idempotency on pglockd.session (idempotency_key, owner, identity)

@@ -12,6 +12,8 @@ pglockctl_parts = \
     src/pglockctl/fields.c \
     src/pglockctl/fields.h \
     src/pglockctl/force.c \
+    src/pglockctl/force_many.c \
+    src/pglockctl/force_many.h \
     src/pglockctl/hist.c \
     src/pglockctl/hist.h \
     src/pglockctl/info.c \

@@ -1,6 +1,7 @@
 """The DBA's desk: what the views show of every kind of lock and wait."""
 
 import pytest
+from psycopg2 import errors
 
 from lines import wait_for_queue
 from schema import Instance, one, rows
@@ -198,6 +199,8 @@ def test_a_name_sees_what_it_may_read(still, resource):
                     "where pglockd.is_beneath(resource, %s)", resource) == [(f"{resource}/mine/a", "us", None)]
         assert rows(named.cursor(), "select owner, blocking_resource, blocking_owner from pglockd.blockers "
                     "where resource = %s", f"{resource}/mine/b") == [("w", resource, None)]
+        with pytest.raises(errors.InsufficientPrivilege):
+            named.cursor().execute("select * from pglockd.force_prefix(%s)", (resource,))
         named.close()
     finally:
         owner.execute("delete from pglockd.identity where name = 'desk_named'; drop role desk_named")

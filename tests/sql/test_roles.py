@@ -21,8 +21,9 @@ READER = VIEWS_CALL | {"lease_reading", "ttl_left_ms",  # which the views call
                        "rate_now_ns", "rate_cost_ns", "rate_fit", "rate_level",
                        "metric_quantile", "metric_quantiles_between", "metric_rates_between"}
 KEYS = {"key_create", "key_rotate", "key_revoke", "identity_revoke", "identity_allow", "identity_deny"}
-ADMIN = READER | KEYS | {"force", "tick", "rate_reset", "after_restore"}
-NOT_SERVICE = KEYS | {"force", "force_lease", "key_add",
+FORCE = {"force_owner", "force_prefix", "force_session"}
+ADMIN = READER | KEYS | FORCE | {"force", "tick", "rate_reset", "after_restore"}
+NOT_SERVICE = KEYS | FORCE | {"force", "force_lease", "force_many", "force_one", "key_add",
                               "identity_add_rights", "require_identity", "after_restore", "record_server"}
 
 VIEWS = {"locks", "queue", "instances", "schema_info", "rate_limits", "sessions", "metrics",
