@@ -2,7 +2,7 @@
 
 dist_doc_DATA += README.md NEWS.md CONTRIBUTING.md docs/architecture.md \
     docs/fencing.md docs/files.md docs/metrics.md docs/operations.md docs/performance.md \
-    docs/protocol.md docs/rate-limits.md docs/security.md
+    docs/protocol.md docs/rate-limits.md docs/schema.md docs/security.md
 dist_man_MANS += docs/man/libpglockd.3 docs/man/pglockctl.1 docs/man/pglockd.8 \
     docs/man/pglockd.ini.5
 

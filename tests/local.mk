@@ -171,6 +171,7 @@ EXTRA_DIST += \
     tests/integration/test_protocol.py \
     tests/integration/test_queue_order.py \
     tests/integration/rate_load.py \
+    tests/integration/test_questions.py \
     tests/integration/test_rate.py \
     tests/integration/test_rate_limits.py \
     tests/integration/test_rights.py \
