@@ -222,8 +222,8 @@ def test_a_certificate_may_be_required(make_tls, pki):
     assert turned_away(daemon, context_for(pki.ca))
     with TlsLines(daemon.line, context_for(pki.ca, pki.issue("named"))) as client:
         client.ask_ok("PING")
-    refused = ctl(f"tls://{daemon.line}", "stats", ca=pki.ca)
-    assert refused.returncode == 69 and "ertificate" in refused.stderr
+    # Why is in an alert, which a reset may overtake where the client has sent its HELLO already.
+    assert ctl(f"tls://{daemon.line}", "stats", ca=pki.ca).returncode == 69
 
 
 # ---- the name in a certificate ----

@@ -15,7 +15,7 @@ import termios
 import pytest
 
 from conftest import PGLOCKCTL, ctl
-from lines import SECONDS, Lines, eventually
+from lines import Lines, eventually
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 HOSTILE = 'note="a\\u001b[2Jb\\u0007c\\u202ed"'
@@ -63,9 +63,10 @@ class Terminal:
         os.write(self.master, key)
 
     def wait(self):
-        status = self.process.wait(SECONDS)
+        """Reads all the while: a terminal takes only so much that nobody reads."""
+        eventually(lambda: self.read() is not None and self.process.poll() is not None)
         self.read()
-        return status
+        return self.process.returncode
 
     def is_restored(self):
         return (termios.tcgetattr(self.slave) == self.before and self.output.count(ENTER) > 0
