@@ -9,10 +9,10 @@
 #include "pglockctl/path_files.h"
 
 static const struct command *const commands[] = {
-    &command_lock,    &command_unlock, &command_renew, &command_check,   &command_info,
-    &command_ls,      &command_tree,   &command_watch, &command_path,    &command_stats,
-    &command_top,     &command_run,    &command_rate,  &command_session, &command_force,
-    &command_key,     &command_migrate, &command_bench,
+    &command_lock, &command_unlock,  &command_renew, &command_check,   &command_info,
+    &command_ls,   &command_tree,    &command_watch, &command_path,    &command_stats,
+    &command_top,  &command_run,     &command_rate,  &command_session, &command_force,
+    &command_key,  &command_migrate, &command_bench,
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -53,7 +53,7 @@ struct service {
     void (*retired)(void *arg); /* of service_retire() */
     void *retired_arg;
     struct identities *identities; /* NULL where auth is off */
-    struct watches *watches; /* NULL until a client watches */
+    struct watches *watches;       /* NULL until a client watches */
     struct slab calls;
     struct list paused;  /* calls to be submitted again at the next look */
     struct list waiters; /* calls that wait */
