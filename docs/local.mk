@@ -12,7 +12,8 @@ dist_adr_DATA = docs/adr/README.md docs/adr/0001-distributed-file-locking.md \
     docs/adr/0003-permits-in-advance.md \
     docs/adr/0004-metrics-a-row-a-flush.md \
     docs/adr/0005-failover.md \
-    docs/adr/0006-names-keys-and-rights.md
+    docs/adr/0006-names-keys-and-rights.md \
+    docs/adr/0007-trees.md
 
 transcriptsdir = $(docdir)/transcripts
 dist_transcripts_DATA = \
