@@ -366,7 +366,7 @@ def test_a_slow_reader_gets_a_gap(peer, directory, sql, resource):
         names = [e["event"] for e in events]
         assert names.count("gap") >= 1 and 10 < len(names) < count
         gap = next(e for e in events if e["event"] == "gap")
-        assert list(gap.body) == SHAPE and gap["reason"] == "slow_reader"
+        assert list(gap.body) == [*SHAPE, "code"] and gap["code"] == "slow_reader"
         assert small.is_running() and other.ask_ok("PING")
 
 

@@ -103,9 +103,9 @@ def test_sessions_and_rate_limits(daemon, client, policy, resource, look):
     assert opened["secret"] not in json.dumps(shown)
 
 
-def test_no_token_is_shown(daemon, client, look):
-    token = client.lock("t/secret-number")
-    (lock,) = look(daemon, "t/secret-number")["locks"]
+def test_no_token_is_shown(daemon, client, look, resource):
+    token = client.lock(resource)
+    (lock,) = look(daemon, resource)["locks"]
     assert set(lock) == {"resource", "owner", "identity", "mode", "scope", "held_ms", "ttl_ms", "note", "limit",
                          "weight", "session", "instance"}
     assert token not in (lock["limit"], lock["weight"], lock["session"])
