@@ -104,6 +104,20 @@ begin
         delete from pglockd.refusal d where d.found_at < clock_timestamp() - interval '1 hour';
         perform pglockd.forget_trees();
         perform pglockd.forget_watches();
+        -- Changes of mode whose lease has ended: who serves them in their turn comes by them only when all before them
+        -- have gone.
+        for r in
+            select w.resource, w.ticket
+              from pglockd.waiter w
+             where w.upgrade_token is not null
+               and not exists (select from pglockd.lease l
+                                where l.resource = w.resource and l.token = w.upgrade_token
+                                  and (l.grace_ms is null or l.expires_us > v_now_us))
+             limit p_leases_max
+        loop
+            o_wake := o_wake || (pglockd.serve_waiter(null, r.resource, r.ticket)).o_wake;
+            v_resources := v_resources || r.resource;
+        end loop;
         -- Not every release knows of those who wait for trees or several resources, or to change a mode. Some of
         -- them, by chance, so that everybody's turn comes.
         v_resources := v_resources || array(

@@ -527,6 +527,27 @@ def test_an_upgrade_whose_lease_ends_is_refused(daemons, resource, end):
     assert exclusive_holders(first.cursor, resource) == [0] and waiters(first.cursor, resource) == []
 
 
+def test_an_upgrade_whose_lease_ends_behind_another_one(daemons, resource):
+    """Race: the lease ends while somebody waits before it, to make a tree above exclusive: who serves the line stops
+    there, and the request waited in vain for as long as that one does.
+
+    Fix: the janitor looks for such requests wherever they are in line.
+    """
+    first, second = daemons
+    name = f"{resource}/a"
+    mine = first.lock(name, exclusive=False)
+    _, tree = second.claim(f"~{resource}*", conn=2)
+    assert second.claim(f"~{resource}*", conn=3)[0] == "g"
+    assert first.change(name, mine, True, wait=True)[0] == "w"
+    request = first.requests[0]
+    status, ticket = second.change(resource, tree, True, wait=True, conn=2)
+    assert status == "w"
+    first.release((name, mine))
+    assert first.number in look(second.cursor)["o_wake"]
+    assert first.collect() == {(request, ""): -1}
+    assert waiters(first.cursor, resource) == [ticket] and waiters(first.cursor, name) == []
+
+
 def test_two_upgrades_at_once(daemons, begin, resource):
     """Race: two holders both see only the other, and both queue: neither is ever served.
 
