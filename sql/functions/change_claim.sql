@@ -76,7 +76,10 @@ begin
     end if;
 
     select w.upgrade_token into v_rival from pglockd.waiter w
-     where w.resource = p_resource and w.upgrade_token is not null and w.upgrade_token <> p_token limit 1;
+     where w.resource = p_resource and w.upgrade_token is not null and w.upgrade_token <> p_token
+       -- Of a lease that has ended it is refused as soon as somebody looks at it, and is no rival.
+       and exists (select from pglockd.lease o where o.resource = p_resource and o.token = w.upgrade_token)
+     limit 1;
     if v_rival is not null then
         o_status := 'D';
         o_number := v_rival;

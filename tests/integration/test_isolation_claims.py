@@ -548,6 +548,27 @@ def test_an_upgrade_whose_lease_ends_behind_another_one(daemons, resource):
     assert waiters(first.cursor, resource) == [ticket] and waiters(first.cursor, name) == []
 
 
+def test_an_upgrade_against_one_whose_lease_has_ended(daemons, begin, resource):
+    """Race: two want to become exclusive; the lease of the first ends while its guard is held elsewhere, and nobody
+    has looked at its request yet: the second was refused for a deadlock that was none.
+
+    Fix: only who holds a lease is a rival.
+    """
+    first, second = daemons
+    mine, other = first.lock(resource, exclusive=False), second.lock(resource, exclusive=False)
+    assert first.change(resource, mine, True, wait=True)[0] == "w"
+    request = first.requests[0]
+    deciding = begin()
+    hold_guard(deciding.cursor(), resource)
+    first.release((resource, mine))
+    assert first.last["o_pending"] == [resource]
+    deciding.rollback()
+    assert second.change(resource, other, True, wait=True)[0] == "w"
+    look(first.cursor)
+    assert first.collect() == {(request, ""): -1}
+    assert second.collect().keys() == {(second.requests[0], resource)}
+
+
 def test_two_upgrades_at_once(daemons, begin, resource):
     """Race: two holders both see only the other, and both queue: neither is ever served.
 
