@@ -311,9 +311,11 @@ def test_stopped(fake, resource, start, beat):
 
 
 def guard_of(process):
-    """The child of pglockctl that is the guard."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (guard,) = [c for c in children if Path(f"/proc/{c}/comm").read_text() == "pglockctl-guard\n"]
+    """The child of pglockctl that is the guard; the command may be up before it has its name."""
+    def named():
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return [c for c in children if Path(f"/proc/{c}/comm").read_text() == "pglockctl-guard\n"]
+    (guard,) = eventually(named)
     return int(guard)
 
 

@@ -282,7 +282,8 @@ def test_a_lost_connection_to_postgres_loses_nothing(connect, sql, peer, client,
 # ---- transactions that were at work before ----
 
 def test_a_long_transaction_does_not_stop_a_watch(connect, sql, client, resource):
-    """Its events are missing, since it began before: said when it ends."""
+    """Its events may be missing, since it began before: said when it ends. Where somebody watched a prefix above
+    already (other tests do) they are there all the same."""
     long = sql()
     long.autocommit = False
     long.cursor().execute("select * from pglockd.lock(%s)", (resource + "/long",))
@@ -293,7 +294,10 @@ def test_a_long_transaction_does_not_stop_a_watch(connect, sql, client, resource
     long.commit()
     assert gap(watcher, "older_transactions", resource) >= start
     lock_and_unlock(client, resource + "/later")
-    assert told(watcher, 2) == [("granted", resource + "/later"), ("released", resource + "/later")]
+    events = told(watcher, 2)
+    if events[0] == ("granted", resource + "/long"):
+        events = events[1:] + told(watcher, 1)
+    assert events == [("granted", resource + "/later"), ("released", resource + "/later")]
 
 
 def test_a_transaction_that_is_undone(connect, sql, client, resource):
