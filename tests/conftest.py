@@ -251,6 +251,14 @@ def daemon(directory):
     assert one.stop() == 0, one.log()
 
 
+@pytest.fixture(scope="module")
+def other(daemon, directory, request):
+    """A second daemon on the database of the shared one, for all tests of a module."""
+    second = Daemon(directory / f"{request.module.__name__}-other", dsn=daemon.dsn)
+    yield second.start()
+    assert second.stop() == 0, second.log()
+
+
 @pytest.fixture
 def peer(daemon, directory):
     """A function that starts a further daemon on the database of the shared one."""

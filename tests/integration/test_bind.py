@@ -4,19 +4,10 @@ import signal
 
 import pytest
 
-from conftest import Daemon
 from lines import eventually, wait_for_queue
 from schema import one
 
 BOUND = "bind=connection ttl=5m"
-
-
-@pytest.fixture(scope="module")
-def other(daemon, directory):
-    """A second daemon on the same database."""
-    second = Daemon(directory / "bind-other", dsn=daemon.dsn)
-    yield second.start()
-    assert second.stop() == 0, second.log()
 
 
 @pytest.fixture

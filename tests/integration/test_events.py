@@ -5,19 +5,12 @@ import subprocess
 
 import pytest
 
-from conftest import PGLOCKCTL, Daemon, ctl
+from conftest import PGLOCKCTL, ctl
 from lines import SECONDS, Lines, eventually, wait_for_queue
 from pace import Clock
 
 SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
 AT_ONCE = 3  # seconds: brought about by a notification, not by the look that every lease gets in 5 s
-
-
-@pytest.fixture(scope="module")
-def other(daemon, directory):
-    one = Daemon(directory / "events-other", dsn=daemon.dsn)
-    yield one.start()
-    assert one.stop() == 0, one.log()
 
 
 @pytest.fixture

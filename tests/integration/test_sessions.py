@@ -11,14 +11,6 @@ from schema import Instance, call, one, rows
 TTL = "ttl=1m"
 
 
-@pytest.fixture(scope="module")
-def other(daemon, directory):
-    """A second daemon on the same database."""
-    second = Daemon(directory / "sessions-other", dsn=daemon.dsn)
-    yield second.start()
-    assert second.stop() == 0, second.log()
-
-
 @pytest.fixture
 def both(connect, daemon, other):
     return connect(daemon), connect(other)

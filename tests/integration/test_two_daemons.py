@@ -11,16 +11,7 @@ import signal
 
 import pytest
 
-from conftest import Daemon
 from lines import eventually, wait_for_queue
-
-
-@pytest.fixture(scope="module")
-def other(daemon, directory):
-    """The second daemon."""
-    one = Daemon(directory / "other", dsn=daemon.dsn)
-    yield one.start()
-    assert one.stop() == 0, one.log()
 
 
 @pytest.fixture

@@ -11,17 +11,10 @@ import threading
 
 import pytest
 
-from conftest import PGLOCKCTL, Daemon, ctl
+from conftest import PGLOCKCTL, ctl
 from lines import Lines, eventually
 
 SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
-
-
-@pytest.fixture(scope="module")
-def other(daemon, directory):
-    one = Daemon(directory / "watch-other", dsn=daemon.dsn)
-    yield one.start()
-    assert one.stop() == 0, one.log()
 
 
 def event(client):
