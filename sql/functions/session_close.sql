@@ -11,21 +11,16 @@
 --             reason, lost_ms   why and since when it is lost
 --             pending   resources that someone must promote later
 -- Errors:     25001 outside of READ COMMITTED.
--- Tables:     session (update), and those of session_end_leases and hand_over
+-- Tables:     session (for update), and those of lock_session_leases and end_session
 create or replace function pglockd.session_close(
     p_session bigint, p_secret text, p_identity text default '',
     out o_status text, out o_released integer, out o_reason text, out o_lost_ms bigint, out o_pending text[])
 language plpgsql
 as $$
 declare
-    c_hand_over_max constant integer := 500;
     -- Renewals of other sessions come over the same connection: they must not stand behind this for long.
     v_until constant timestamptz := clock_timestamp() + interval '50 ms';
-    v_free bigint;
-    v_all bigint;
-    v_ended record;
-    v_handed record;
-    v_wake integer[];
+    v_locks bigint;
     r record;
 begin
     perform pglockd.require_read_committed();
@@ -44,11 +39,9 @@ begin
             o_lost_ms := greatest(0, extract(epoch from clock_timestamp() - r.ended_at) * 1000)::bigint;
             return;
         elsif found then
-            -- Nobody binds a lease any more: who did has committed. All of them or none.
-            select count(*) into v_all from pglockd.lease l where l.session_id = p_session;
-            select count(*) into v_free
-              from (select from pglockd.lease l where l.session_id = p_session for update skip locked) f;
-            exit when v_free >= v_all;
+            -- All of them or none.
+            v_locks := pglockd.lock_session_leases(p_session);
+            exit when v_locks is not null;
         elsif not exists (select from pglockd.session s where s.session_id = p_session) then
             o_status := 'l';
             o_reason := 'unknown';
@@ -60,24 +53,9 @@ begin
         end if;
         perform pg_sleep(0.01);
     end loop;
-    update pglockd.session s
-       set ended_us = pglockd.lease_now(), ended_at = clock_timestamp(), ended_reason = 'session_closed'
-     where s.session_id = p_session;
-    if exists (select from pglockd.listener) then
-        perform pglockd.tell_listeners(array(select l.resource from pglockd.lease l where l.session_id = p_session));
-    end if;
-    v_ended := pglockd.session_end_leases(p_session, 'session_closed', v_all::integer);
     o_status := 'g';
-    o_released := v_ended.o_ended;
-    v_wake := v_ended.o_wake;
-    if v_ended.o_resources is not null then
-        v_handed := pglockd.hand_over(null, v_ended.o_resources[: c_hand_over_max]);
-        o_pending := v_ended.o_resources[c_hand_over_max + 1 :] || v_handed.o_pending;
-        v_wake := v_wake || v_handed.o_wake;
-    end if;
-    if v_wake is not null then
-        perform pglockd.notify_instances(v_wake::bigint[]);
-    end if;
+    select e.o_released, e.o_pending into o_released, o_pending
+      from pglockd.end_session(p_session, 'session_closed', null, v_locks::integer) e;
 end
 $$;
 comment on function pglockd.session_close(bigint, text, text) is 'Ends a session and all its locks at once.';
