@@ -56,7 +56,7 @@ void batch_sort(struct batch *b, enum op_kind kind);
 /* Makes the batch empty; its operations go to the front of queue in the order of their kinds. */
 void batch_return(struct batch *b, struct list *queue);
 
-/* The statement of a kind; all have the same result columns. */
+/* The statement of a kind; it answers with one record, which batch_answer() reads. */
 const struct link_statement *batch_statement(enum op_kind kind);
 /*
  * The parameters of the call for a kind that the batch has. careful: leases whose rows somebody has

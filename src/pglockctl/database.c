@@ -1,12 +1,15 @@
 #include "pglockctl/database.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "config/settings.h"
 #include "pg/connect.h"
 #include "pg/embedded.h"
+#include "pg/query.h"
 #include "pglockctl/ctl.h"
+#include "pglockctl/text.h"
 
 static struct {
     const char *dsn, *dsn_file, *embedded, *pg_bindir, *config;
@@ -109,4 +112,29 @@ void database_close(struct database *db)
 {
     pg_close(db->conn);
     embedded_stop(db->embedded);
+}
+
+int database_print(const struct ctl *ctl, struct pg_result *rows, const char *const *heads,
+                   size_t nheads)
+{
+    struct table t = {.ncols = nheads};
+    struct buf out = {0};
+
+    if (rows == NULL)
+        return CTL_UNREACHABLE;
+    if (ctl->json) {
+        buf_printf(&out, "%s\n", pg_value(rows, 0, 0));
+    } else {
+        for (size_t i = 0; i < nheads; i++)
+            table_add(&t, heads[i]);
+        for (int r = 0; r < pg_rows(rows); r++)
+            for (int c = 0; c < pg_columns(rows); c++)
+                table_add(&t, pg_value(rows, r, c));
+        table_put(&t, "", &out);
+    }
+    fputs(buf_cstr(&out), stdout);
+    table_free(&t);
+    buf_free(&out);
+    pg_rows_free(rows);
+    return CTL_OK;
 }

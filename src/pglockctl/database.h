@@ -9,8 +9,10 @@
 #include "base/buf.h"
 #include "pglockctl/options.h"
 
+struct ctl;
 struct embedded;
 struct pg_conn;
+struct pg_result;
 
 /* --dsn, --dsn-file, --embedded, --pg-bindir, --config */
 extern const struct opt database_options[];
@@ -29,5 +31,12 @@ struct database {
  */
 int database_open(struct database *db, bool beside_daemon, struct buf *err);
 void database_close(struct database *db);
+
+/*
+ * Prints what a query answered, and frees it: with --json its one value, else a table beneath these
+ * heads. CTL_OK; CTL_UNREACHABLE where rows is NULL.
+ */
+int database_print(const struct ctl *ctl, struct pg_result *rows, const char *const *heads,
+                   size_t nheads);
 
 #endif

@@ -11,7 +11,6 @@
 #include "pg/query.h"
 #include "pglockctl/ctl.h"
 #include "pglockctl/database.h"
-#include "pglockctl/text.h"
 #include "wire/duration.h"
 #include "wire/right.h"
 
@@ -234,26 +233,8 @@ static int print_rows(const struct call *c, const char *sql, const char *json_sq
                       const char *const *heads, size_t nheads)
 {
     const char *params[] = {o.name};
-    struct pg_result *rows = pg_query(c->conn, c->ctl->json ? json_sql : sql, 1, params, c->err);
-    struct table t = {.ncols = nheads};
-    struct buf out = {0};
-    if (rows == NULL)
-        return CTL_UNREACHABLE;
-    if (c->ctl->json) {
-        buf_printf(&out, "%s\n", pg_value(rows, 0, 0));
-    } else {
-        for (size_t i = 0; i < nheads; i++)
-            table_add(&t, heads[i]);
-        for (int r = 0; r < pg_rows(rows); r++)
-            for (int k = 0; k < pg_columns(rows); k++)
-                table_add(&t, pg_value(rows, r, k));
-        table_put(&t, "", &out);
-    }
-    fputs(buf_cstr(&out), stdout);
-    table_free(&t);
-    buf_free(&out);
-    pg_rows_free(rows);
-    return CTL_OK;
+    return database_print(
+        c->ctl, pg_query(c->conn, c->ctl->json ? json_sql : sql, 1, params, c->err), heads, nheads);
 }
 
 #define OF_NAME " where $1::text is null or name = $1"

@@ -7,7 +7,6 @@
 
 #include "pg/query.h"
 #include "pglockctl/database.h"
-#include "pglockctl/text.h"
 #include "wire/duration.h"
 
 /* Words of set and the columns that they fill in. */
@@ -165,27 +164,8 @@ static int ls(const struct ctl *ctl, struct pg_conn *conn, struct buf *err)
 {
     static const char *const heads[] = {"NAME",  "FOR",  "PATTERN", "COUNTER", "LIMIT",
                                         "BURST", "MODE", "AWAY",    "CHARGES", "NOTE"};
-    struct pg_result *rows = pg_query(conn, ctl->json ? list_json_sql : list_sql, 0, NULL, err);
-    struct table t = {.ncols = sizeof(heads) / sizeof(heads[0])};
-    struct buf out = {0};
-
-    if (rows == NULL)
-        return CTL_UNREACHABLE;
-    if (ctl->json) {
-        buf_printf(&out, "%s\n", pg_value(rows, 0, 0));
-    } else {
-        for (size_t i = 0; i < t.ncols; i++)
-            table_add(&t, heads[i]);
-        for (int r = 0; r < pg_rows(rows); r++)
-            for (int c = 0; c < pg_columns(rows); c++)
-                table_add(&t, pg_value(rows, r, c) ? pg_value(rows, r, c) : "");
-        table_put(&t, "", &out);
-    }
-    fputs(buf_cstr(&out), stdout);
-    table_free(&t);
-    buf_free(&out);
-    pg_rows_free(rows);
-    return CTL_OK;
+    return database_print(ctl, pg_query(conn, ctl->json ? list_json_sql : list_sql, 0, NULL, err),
+                          heads, sizeof(heads) / sizeof(heads[0]));
 }
 
 static int with_database(int (*fn)(const struct ctl *, struct pg_conn *, const struct opt_words *,
