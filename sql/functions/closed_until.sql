@@ -6,13 +6,15 @@
 -- Tables:     session (read)
 create or replace function pglockd.closed_until(p_expires_us bigint, p_grace_ms bigint, p_session bigint)
 returns bigint
-language sql stable
+language plpgsql stable -- as pglockd.lease_now()
 as $$
-    select case when p_session is null then p_expires_us
+begin
+    return case when p_session is null then p_expires_us
                 else coalesce((select s.expires_us from pglockd.session s
                                 where s.session_id = p_session
                                   and (s.ended_us is null or s.ended_reason = 'expired')), 0) end
-           + 1000 * coalesce(p_grace_ms, 0)
+           + 1000 * coalesce(p_grace_ms, 0);
+end
 $$;
 comment on function pglockd.closed_until(bigint, bigint, bigint) is
     'Until when a lease that is not renewed keeps its resource closed, in microseconds of the lease clock.';

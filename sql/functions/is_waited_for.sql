@@ -4,11 +4,13 @@
 -- Tables:     waiter (read)
 create or replace function pglockd.is_waited_for(p_resource text, p_scope pglockd.lock_scope)
 returns boolean
-language sql stable
+language plpgsql stable -- as pglockd.lease_now()
 as $$
-    select p_scope = 'tree'
+begin
+    return p_scope = 'tree'
            or exists (select from pglockd.waiter w where w.resource = p_resource)
-           or exists (select from pglockd.waiter w where w.scope = 'tree')
+           or exists (select from pglockd.waiter w where w.scope = 'tree');
+end
 $$;
 comment on function pglockd.is_waited_for(text, pglockd.lock_scope) is
     'May somebody wait for what a lease has been in the way of?';

@@ -5,8 +5,10 @@
 -- Tables:     clock (read)
 create or replace function pglockd.lease_now()
 returns bigint
-language sql volatile
+language plpgsql -- whose plan is kept: one in SQL that reads a table is planned at each call
 as $$
-    select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) from pglockd.clock c where c.one
+begin
+    return (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) from pglockd.clock c where c.one);
+end
 $$;
 comment on function pglockd.lease_now() is 'Reads the lease clock, in microseconds.';
