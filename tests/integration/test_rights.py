@@ -14,7 +14,7 @@ import pytest
 from psycopg2 import errors
 
 from conftest import in_force
-from lines import Lines, wait_for_queue
+from lines import Lines, eventually, wait_for_queue
 from schema import one, rows
 
 RIGHTS = ["lock", "rate", "read", "watch", "force", "admin"]
@@ -449,9 +449,14 @@ def http(secure, path, key=None, scheme="Bearer", source="127.0.0.1"):
     if key is not None:
         text = key if scheme == "Bearer" else base64.b64encode(f"anybody:{key}".encode()).decode()
         headers["Authorization"] = f"{scheme} {text}"
-    connection = HTTPConnection(secure.http, timeout=20, source_address=(source, 0))
-    connection.request("GET", path, headers=headers)
-    return connection.getresponse()
+
+    def answer():
+        connection = HTTPConnection(secure.http, timeout=20, source_address=(source, 0))
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        # Neither yes nor no: on a busy machine the daemon may be late to confirm the rights that it knows.
+        return response if response.status != 503 else None
+    return eventually(answer)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
