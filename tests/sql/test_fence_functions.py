@@ -4,6 +4,8 @@ On a database that no daemon serves, so that leases end when a test says so. Wha
 and those who want to end its lease is in tests/integration/test_fence.py.
 """
 
+import threading
+
 import psycopg2
 import pytest
 from psycopg2 import errors
@@ -313,6 +315,23 @@ def test_a_row_that_is_locked_for_something_else_is_not_called_fenced(begin, cur
         keeper.cursor().execute(f"select from pglockd.lease where resource = %s {lock_mode}", (resource,))
         assert rows(cursor, "select status from pglockd.unlock(%s, %s)", resource, token) == [("BUSY",)]
         keeper.rollback()
+
+
+def test_a_row_lock_that_ends_meanwhile_is_not_called_fenced(still, cursor, resource):
+    """Race: a dying lane holds the row when it is asked whether the stronger lock can be had, and has let go
+    when the weaker one is asked for. Fix: the weaker one comes first, and keeps others out."""
+    token = lock(cursor, resource)
+    blinking = threading.Thread(target=still().cursor().execute, args=(f"""
+        do $$ begin
+            set synchronous_commit = off;
+            for i in 1 .. 20000 loop
+                perform from pglockd.lease where token = {token} for update;
+                commit;
+            end loop;
+        end $$""",))
+    blinking.start()
+    while blinking.is_alive():
+        assert not one(cursor, "select pglockd.is_fenced(%s, %s)", resource, token)
 
 
 def test_two_fences_of_one_lease_do_not_wait_for_each_other(begin, cursor, resource):
