@@ -23,23 +23,23 @@ declare
     v_lost boolean;
     v_synchronous boolean;
 begin
+    if pglockd.server_change() is not null or pglockd.tokens_were_lost(p_token) then
+        perform pg_advisory_xact_lock(1346849801, 0);
+        -- In new statements, which see what the last holder of the lock has committed.
+        v_change := pglockd.server_change();
+        v_lost := pglockd.tokens_were_lost(p_token);
+        select c.synchronous into v_synchronous from pglockd.clock c where c.one;
+        if v_lost then
+            perform pglockd.record_server(case when v_change in ('failover', 'moved') then v_change else 'lost' end,
+                                          null, true, p_token, p_ttl_ms);
+        elsif v_change is not null then
+            perform pglockd.record_server(v_change, null,
+                v_change = 'moved' or v_change = 'failover' and not v_synchronous, p_token, p_ttl_ms);
+        end if;
+    end if;
+    -- Only now: another may have recorded the server while this one waited, and not have known of this TTL.
     if p_ttl_ms > 0 then
         perform pglockd.report_ttl(p_ttl_ms);
-    end if;
-    if pglockd.server_change() is null and not pglockd.tokens_were_lost(p_token) then
-        return;
-    end if;
-    perform pg_advisory_xact_lock(1346849801, 0);
-    -- In new statements, which see what the last holder of the lock has committed.
-    v_change := pglockd.server_change();
-    v_lost := pglockd.tokens_were_lost(p_token);
-    select c.synchronous into v_synchronous from pglockd.clock c where c.one;
-    if v_lost then
-        perform pglockd.record_server(case when v_change in ('failover', 'moved') then v_change else 'lost' end,
-                                      null, true, p_token, p_ttl_ms);
-    elsif v_change is not null then
-        perform pglockd.record_server(v_change, null,
-            v_change = 'moved' or v_change = 'failover' and not v_synchronous, p_token, p_ttl_ms);
     end if;
 end
 $$;

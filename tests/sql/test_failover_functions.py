@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from schema import Instance, call, one, rows
+from schema import Background, Instance, call, one, rows
 
 LAST = "select last_value from pglockd.token_seq"
 
@@ -44,6 +44,25 @@ def test_a_token_that_was_not_drawn_here(cursor):
     after = last_server(cursor)
     cursor.execute("select pglockd.notice_server(%s, 5000)", (last + 5,))
     assert last_server(cursor) == after
+
+
+def test_who_waits_for_the_record_reports_its_longest_ttl(still):
+    """Race: a lane that knows of a long TTL comes while another, which does not, records the server. Its
+    report was made before, when there was nothing to report to. Fix: it is made after."""
+    first, second = still(), still()
+    cursor = still().cursor()
+    lost = one(cursor, LAST) + 5
+    longer_ms = one(cursor, "select pglockd.longest_ttl_ms()") + 1000
+    first.autocommit = False
+    first.cursor().execute("select pglockd.notice_server(%s)", (lost,))
+    waiting = Background(second, cursor.connection, lambda: one(
+        second.cursor(), "select pglockd.notice_server(%s, %s)", lost, longer_ms))
+    try:
+        first.commit()
+        waiting.join()
+        assert last_server(cursor)[:2] == ("lost", longer_ms + 750)
+    finally:
+        cursor.execute("update pglockd.clock set quiet_left_us = 0, quiet_until_us = 0")
 
 
 def test_a_token_that_a_leap_passed_over(cursor):
