@@ -318,7 +318,11 @@ static void look_at_command(struct run *r)
 
     if (waitid(P_PID, (id_t)r->pid, &r->exit, WEXITED | WNOHANG | WNOWAIT) == 0 && r->exit.si_pid) {
         r->exited = true;
-        if (r->stage == RUNNING)
+        /* The guard may have ended it a moment before the clock told us to. */
+        if (r->stage == RUNNING && r->guard.shared->kill_at_us != 0)
+            begin_end(r, pglockd_lease_resource(run_leases_first_to_end(&r->leases)),
+                      "it could not be renewed in time");
+        else if (r->stage == RUNNING)
             r->stage = ENDED;
         return;
     }

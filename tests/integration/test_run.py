@@ -310,6 +310,18 @@ def test_stopped(fake, resource, start, beat):
     assert process.wait(SECONDS) == 76
 
 
+def test_stopped_while_its_guard_ends_the_command(fake, resource, start, beat):
+    """Race: the guard has ended the command before pglockctl looks at its clock. It ended with the right
+    status and no word. Fix: that the guard began says why the command has ended."""
+    process = start(fake.address, "--ttl", "2s", resource, "--", *beat.command())
+    beat.wait()
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: not beat.is_running())
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(SECONDS) == 76
+    assert f"the lock on {resource} no longer holds" in process.stderr.read()
+
+
 def guard_of(process):
     """The child of pglockctl that is the guard; the command may be up before it has its name."""
     def named():
