@@ -53,6 +53,8 @@ def test_who_waits_for_the_record_reports_its_longest_ttl(still):
     cursor = still().cursor()
     lost = one(cursor, LAST) + 5
     longer_ms = one(cursor, "select pglockd.longest_ttl_ms()") + 1000
+    patience = "alter function pglockd.notice_server(bigint, bigint) set lock_timeout = %s"
+    cursor.execute(patience, ("1min",))
     first.autocommit = False
     first.cursor().execute("select pglockd.notice_server(%s)", (lost,))
     waiting = Background(second, cursor.connection, lambda: one(
@@ -62,6 +64,7 @@ def test_who_waits_for_the_record_reports_its_longest_ttl(still):
         waiting.join()
         assert last_server(cursor)[:2] == ("lost", longer_ms + 750)
     finally:
+        cursor.execute(patience, ("1s",))
         cursor.execute("update pglockd.clock set quiet_left_us = 0, quiet_until_us = 0")
 
 
