@@ -55,7 +55,7 @@ class Instance:
         self.number = one(self.cursor, "select pglockd.register_instance('test/0', 'test')")
         self.cursor.execute("set search_path = pg_catalog, pg_temp")
 
-    def acquire(self, *requests, cursor=None):
+    def acquire(self, *requests, cursor=None, crowded=False):
         """Each request: resource and what differs from an exclusive one that does not wait."""
         full = [{"exclusive": True, "ttl": 30000, "wait": False, "conn": 1, "request": next(_numbers),
                  "owner": "", "note": None, "identity": "", "id": None, **r} for r in requests]
@@ -63,9 +63,9 @@ class Instance:
             "resource", "exclusive", "ttl", "wait", "conn", "request", "owner", "note", "identity", "id")]
         columns.insert(1, list({a for r in full for a in above(r["resource"])}))
         places = ("%s::text[], %s::text[], %s::bool[], %s::int8[], %s::bool[], %s::int8[], %s::int8[], "
-                  "%s::text[], %s::text[], %s::text[], %s::text[], '{}', '{}', '{}'")
+                  "%s::text[], %s::text[], %s::text[], %s::text[], '{}', '{}', '{}', %s")
         cursor = cursor or self.cursor
-        cursor.execute(f"select * from pglockd.acquire_batch(%s, {places})", [self.number, *columns])
+        cursor.execute(f"select * from pglockd.acquire_batch(%s, {places})", [self.number, *columns, crowded])
         (row,) = cursor.fetchall()
         result = {c.name: value or [] for c, value in zip(cursor.description, row)}
         self.last = result

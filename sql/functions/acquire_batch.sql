@@ -12,6 +12,7 @@
 --             exclusive, ttl_ms, wait   one element a request
 --             conn, request             numbers by which the daemon knows it
 --             owner, note, identity, id, session, grace_ms, bound   may be shorter arrays: what is missing is null
+--             crowded   the caller expects that the resources are held: that is looked at first. A matter of speed alone
 -- Returns:    item      position of the request in the arrays, from 1; null with numbers: all were granted, in their
 --                       order, and status is null, too
 --             status    g granted (number: token)      w waits (number: ticket)
@@ -31,7 +32,7 @@
 create or replace function pglockd.acquire_batch(
     p_instance integer, p_resource text[], p_above text[], p_exclusive boolean[], p_ttl_ms bigint[], p_wait boolean[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
-    p_session bigint[], p_grace_ms bigint[], p_bound boolean[],
+    p_session bigint[], p_grace_ms bigint[], p_bound boolean[], p_crowded boolean default false,
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
@@ -86,91 +87,96 @@ begin
         v_guarded := v_one.o_guarded;
     end if;
 
-    -- Those that meet nobody. A statement of its own, so that it sees what the last holders of the guards committed.
-    -- Tokens are drawn in the order of the requests.
-    if v_free is null or cardinality(v_free) > 0 then
-        with granted as (
-            insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, granted_us, conn_id,
-                                       request_id, session_id, grace_ms, instance_id, mode, scope, delivered, bound,
-                                       resource, owner, identity, note, idempotency_key)
-            select n.token, n.end_us, n.end_us, p_ttl_ms[n.k], n.token, clock_timestamp(), n.us, p_conn[n.k],
-                   p_request[n.k], p_session[n.k], p_grace_ms[n.k], p_instance,
-                   case when p_exclusive[n.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
-                   coalesce(p_bound[n.k], false), p_resource[n.k], coalesce(p_owner[n.k], ''),
-                   coalesce(p_identity[n.k], ''), p_note[n.k], p_id[n.k]
-              from (select k, now.us, nextval('pglockd.token_seq') as token,
-                           pglockd.lease_end(now.us, p_ttl_ms[k]) as end_us
-                      from (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us,
-                                   c.trees
-                              from pglockd.clock c where c.one offset 0) now
-                     cross join generate_series(1, v_count) k
-                     where now.us >= now.quiet_until_us
-                       and (v_free is null or k = any (v_free))
-                       and not exists (select from pglockd.lease_exclusive l where l.resource = p_resource[k] offset 0)
-                       and not exists (select from pglockd.lease_shared l
-                                        where p_exclusive[k] and l.resource = p_resource[k] offset 0)
-                       and not exists (select from pglockd.waiter w
-                                        where w.resource = p_resource[k] and w.absent_until_us is null offset 0)
-                       and (p_session[k] is null or p_session[k] = any (v_living))
-                       and (p_id[k] is null
-                            or not pglockd.is_repeated(p_id[k], coalesce(p_owner[k], ''), coalesce(p_identity[k], '')))
-                       and (not now.trees or not pglockd.is_covered(p_resource[k], p_exclusive[k]))
-                    offset 0) n
-            returning lease.token, lease.request_id
-        )
-        select array_agg(g.token order by g.token), array_agg(g.request_id order by g.token),
-               (select c.watched from pglockd.clock c where c.one)
-          into o_number, v_granted, v_watched
-          from granted g;
-        if v_watched and o_number is not null then
-            v_one := pglockd.place_grants(p_request, v_granted);
-            o_wake := pglockd.note_grants(array(select p_resource[u.item] from unnest(v_one.o_item) with ordinality u (item, n)
-                                                 order by u.n), o_number);
+    -- Each kind in a statement of its own, which sees what the last holders of the guards committed.
+    for v_pass in 1 .. 2 loop
+        -- Those whose resource is held exclusively and not expired: they wait or are refused, whoever else waits.
+        if (v_pass = 1) = p_crowded then
+            with held as materialized (
+                select k, case when p_wait[k] then nextval('pglockd.token_seq') end as ticket
+                  from (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us
+                          from pglockd.clock c where c.one offset 0) now
+                 cross join generate_series(1, v_count) k
+                 where now.us >= now.quiet_until_us
+                   and (v_guarded is null or k = any (v_guarded))
+                   and (o_item is null or k <> all (o_item))
+                   and exists (select from pglockd.lease_exclusive l
+                                where l.resource = p_resource[k] and l.expires_us > now.us and l.hold_id is null
+                                  and (l.session_id is null
+                                       or exists (select from pglockd.session s
+                                                   where s.session_id = l.session_id and s.ended_us is null
+                                                     and s.expires_us > now.us))
+                               offset 0)
+                   and (p_session[k] is null or p_session[k] = any (v_living))
+                   and (p_id[k] is null
+                        or not pglockd.is_repeated(p_id[k], coalesce(p_owner[k], ''), coalesce(p_identity[k], '')))
+            ), queued as (
+                insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, session_id, grace_ms,
+                                            instance_id, mode, scope, bound, resource, owner, identity, note,
+                                            idempotency_key)
+                select h.ticket, p_request[h.k], p_conn[h.k], p_ttl_ms[h.k], clock_timestamp(), p_session[h.k],
+                       p_grace_ms[h.k], p_instance,
+                       case when p_exclusive[h.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
+                       coalesce(p_bound[h.k], false), p_resource[h.k], coalesce(p_owner[h.k], ''),
+                       coalesce(p_identity[h.k], ''), p_note[h.k], p_id[h.k]
+                  from held h where h.ticket is not null
+            )
+            select array_agg(h.k), array_agg(case when h.ticket is null then 'b' else 'w' end::"char"), array_agg(h.ticket)
+              into v_item, v_status, v_number from held h;
+            o_item := o_item || v_item;
+            o_status := o_status || v_status;
+            o_number := o_number || v_number;
+        -- Those that meet nobody. Tokens are drawn in the order of the requests.
+        elsif v_free is null or cardinality(v_free) > 0 then
+            with granted as (
+                insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, granted_us, conn_id,
+                                           request_id, session_id, grace_ms, instance_id, mode, scope, delivered, bound,
+                                           resource, owner, identity, note, idempotency_key)
+                select n.token, n.end_us, n.end_us, p_ttl_ms[n.k], n.token, clock_timestamp(), n.us, p_conn[n.k],
+                       p_request[n.k], p_session[n.k], p_grace_ms[n.k], p_instance,
+                       case when p_exclusive[n.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
+                       coalesce(p_bound[n.k], false), p_resource[n.k], coalesce(p_owner[n.k], ''),
+                       coalesce(p_identity[n.k], ''), p_note[n.k], p_id[n.k]
+                  from (select k, now.us, nextval('pglockd.token_seq') as token,
+                               pglockd.lease_end(now.us, p_ttl_ms[k]) as end_us
+                          from (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us,
+                                       c.trees
+                                  from pglockd.clock c where c.one offset 0) now
+                         cross join generate_series(1, v_count) k
+                         where now.us >= now.quiet_until_us
+                           and (v_free is null or k = any (v_free))
+                           and not exists (select from pglockd.lease_exclusive l where l.resource = p_resource[k] offset 0)
+                           and not exists (select from pglockd.lease_shared l
+                                            where p_exclusive[k] and l.resource = p_resource[k] offset 0)
+                           and not exists (select from pglockd.waiter w
+                                            where w.resource = p_resource[k] and w.absent_until_us is null offset 0)
+                           and (p_session[k] is null or p_session[k] = any (v_living))
+                           and (p_id[k] is null
+                                or not pglockd.is_repeated(p_id[k], coalesce(p_owner[k], ''), coalesce(p_identity[k], '')))
+                           and (not now.trees or not pglockd.is_covered(p_resource[k], p_exclusive[k]))
+                        offset 0) n
+                returning lease.token, lease.request_id
+            )
+            select array_agg(g.token order by g.token), array_agg(g.request_id order by g.token),
+                   (select c.watched from pglockd.clock c where c.one)
+              into v_number, v_granted, v_watched
+              from granted g;
+            if v_watched and v_number is not null then
+                v_one := pglockd.place_grants(p_request, v_granted);
+                o_wake := pglockd.note_grants(array(select p_resource[u.item] from unnest(v_one.o_item) with ordinality u (item, n)
+                                                     order by u.n), v_number);
+            end if;
+            if cardinality(v_number) = v_count then
+                o_number := v_number;
+                return;
+            elsif v_number is not null then
+                v_one := pglockd.place_grants(p_request, v_granted);
+                o_item := o_item || v_one.o_item;
+                o_status := o_status || v_one.o_status;
+                o_number := o_number || v_number;
+            end if;
         end if;
-        if cardinality(o_number) = v_count then
-            return;
-        elsif o_number is not null then
-            v_one := pglockd.place_grants(p_request, v_granted);
-            o_item := v_one.o_item;
-            o_status := v_one.o_status;
-        end if;
-    end if;
-
-    -- Those whose resource is held exclusively and not expired: they wait or are refused, whoever else waits.
-    with now as materialized (
-        select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us
-          from pglockd.clock c where c.one
-    ), held as materialized (
-        select q.*, case when q.wait then nextval('pglockd.token_seq') end as ticket
-          from now
-         cross join unnest(p_resource, p_exclusive, p_ttl_ms, p_wait, p_conn, p_request, p_owner, p_note, p_identity, p_id,
-                           p_session, p_grace_ms, p_bound) with ordinality
-                    q (resource, exclusive, ttl_ms, wait, conn, request, owner, note, identity, id, session, grace_ms,
-                       bound, k)
-         where now.us >= now.quiet_until_us
-           and (v_guarded is null or q.k = any (v_guarded))
-           and q.k <> all (coalesce(o_item, '{}'))
-           and (q.session is null or q.session = any (v_living))
-           and (q.id is null or not pglockd.is_repeated(q.id, coalesce(q.owner, ''), coalesce(q.identity, '')))
-           and exists (select from pglockd.lease_exclusive l
-                        where l.resource = q.resource and l.expires_us > now.us and l.hold_id is null
-                          and (l.session_id is null
-                               or exists (select from pglockd.session s
-                                           where s.session_id = l.session_id and s.ended_us is null and s.expires_us > now.us))
-                       offset 0)
-    ), queued as (
-        insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, session_id, grace_ms, instance_id,
-                                    mode, scope, bound, resource, owner, identity, note, idempotency_key)
-        select h.ticket, h.request, h.conn, h.ttl_ms, clock_timestamp(), h.session, h.grace_ms, p_instance,
-               case when h.exclusive then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', coalesce(h.bound, false),
-               h.resource, coalesce(h.owner, ''), coalesce(h.identity, ''), h.note, h.id
-          from held h where h.wait
-    )
-    select array_agg(h.k::integer), array_agg(case when h.wait then 'w' else 'b' end::"char"), array_agg(h.ticket)
-      into v_item, v_status, v_number from held h;
-    o_item := o_item || v_item;
-    o_status := o_status || v_status;
-    o_number := o_number || v_number;
+        exit when cardinality(o_item) = v_count;
+    end loop;
 
     for i in 1 .. v_count loop
         continue when cardinality(o_item) = v_count or i = any (o_item);
@@ -192,4 +198,4 @@ begin
 end
 $$;
 comment on function pglockd.acquire_batch(integer, text[], text[], boolean[], bigint[], boolean[], bigint[], bigint[],
-    text[], text[], text[], text[], bigint[], bigint[], boolean[]) is 'Decides many LOCK requests at once, in their order.';
+    text[], text[], text[], text[], bigint[], bigint[], boolean[], boolean) is 'Decides many LOCK requests at once, in their order.';

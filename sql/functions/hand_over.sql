@@ -33,6 +33,9 @@ declare
     v_lines text[];
     v_line text;
     v_done record;
+    v_trees boolean;
+    v_end_us bigint;
+    v_token bigint;
     w record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -49,51 +52,40 @@ begin
         -- Most often one who waits for an exclusive lock follows another: that needs no look at leases. Unless somebody
         -- has been served below: his trees and other resources may be those that are free here.
         if p_free[i] and v_served = '{}' then
-            with now as materialized (
-                select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us, c.watched
-                  from pglockd.clock c where c.one
-            ), head as materialized (
-                select x.ctid as place, x.* from pglockd.waiter x
-                 where x.resource = p_resource[i] and x.absent_until_us is null
-                   and x.ticket > case when exists (select from pglockd.waiter e where e.early_resource = p_resource[i])
-                                       then '-9223372036854775808'::bigint else p_floor[i] end
-                 order by x.ticket
-                 limit 1
-            ), mine as materialized (
+            select x.ctid as place, x.*, now.us, now.watched, now.us >= now.quiet_until_us as open
+              into w
+              from pglockd.waiter x
+             cross join (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us, c.watched
+                           from pglockd.clock c where c.one offset 0) now
+             where x.resource = p_resource[i] and x.absent_until_us is null
+               and x.ticket > case when exists (select from pglockd.waiter e where e.early_resource = p_resource[i])
+                                   then '-9223372036854775808'::bigint else p_floor[i] end
+             order by x.ticket
+             limit 1;
+            v_trees := exists (select from pglockd.waiter t where t.scope = 'tree');
+            continue when w.ticket is null and not v_trees;
+            if w.mode = 'exclusive' and w.members = 1 and w.scope = 'node' and w.instance_id = p_instance
+               and w.session_id is null and w.upgrade_token is null and w.open and not v_trees then
                 -- The first, or nobody: who has it locked may leave it where it is.
-                select x.ctid as place from pglockd.waiter x where x.ctid = any (array(select h.place from head h))
-                   for update skip locked
-            ), next as materialized (
-                select h.*, now.us, pglockd.lease_end(now.us, h.ttl_ms) as end_us
-                  from head h cross join now
-                 where exists (select from mine m where m.place = h.place)
-                   and h.mode = 'exclusive' and h.members = 1 and h.scope = 'node' and h.instance_id = p_instance
-                   and h.session_id is null and h.upgrade_token is null and now.us >= now.quiet_until_us
-                   and not exists (select from pglockd.waiter t where t.scope = 'tree')
-            ), served as (
-                delete from pglockd.waiter q where q.ctid = any (array(select n.place from next n))
-            ), granted as (
-                insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
-                        granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,
-                        resource, owner, identity, note, idempotency_key)
-                select nextval('pglockd.token_seq'), n.end_us, n.end_us, n.ttl_ms, n.ticket, clock_timestamp(), n.us,
-                       n.conn_id, n.request_id, n.grace_ms, n.instance_id, pglockd.waited_ms(n.enqueued_at),
-                       'exclusive', 'node', true, n.bound, n.resource, n.owner, n.identity, n.note, n.idempotency_key
-                  from next n
-                returning token
-            )
-            select h.ticket, h.request_id, g.token, (select n.watched from now n) as watched
-              into w from head h left join granted g on true;
-            if w.token is not null then
-                o_request := o_request || w.request_id;
-                o_resource := o_resource || p_resource[i];
-                o_token := o_token || w.token;
-                if w.watched then
-                    o_wake := o_wake || pglockd.note_grants(array[p_resource[i]], array[w.token]);
+                perform from pglockd.waiter q where q.ctid = w.place for update skip locked;
+                if found then
+                    delete from pglockd.waiter q where q.ctid = w.place;
+                    v_end_us := pglockd.lease_end(w.us, w.ttl_ms);
+                    insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
+                            granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,
+                            resource, owner, identity, note, idempotency_key)
+                    values (nextval('pglockd.token_seq'), v_end_us, v_end_us, w.ttl_ms, w.ticket, clock_timestamp(), w.us,
+                            w.conn_id, w.request_id, w.grace_ms, w.instance_id, pglockd.waited_ms(w.enqueued_at),
+                            'exclusive', 'node', true, w.bound, w.resource, w.owner, w.identity, w.note, w.idempotency_key)
+                    returning token into v_token;
+                    o_request := o_request || w.request_id;
+                    o_resource := o_resource || p_resource[i];
+                    o_token := o_token || v_token;
+                    if w.watched then
+                        o_wake := o_wake || pglockd.note_grants(array[p_resource[i]], array[v_token]);
+                    end if;
+                    continue;
                 end if;
-                continue;
-            elsif w.ticket is null and not exists (select from pglockd.waiter t where t.scope = 'tree') then
-                continue;
             end if;
         end if;
         -- Somebody may wait beneath it, where a lease of its tree has ended.

@@ -6,7 +6,7 @@
 --             reason    why, one for each
 --             detail    for history: by whom and why, or what it became; null: nothing to say
 -- Returns:    {0} where those who watch are to be told after the commit (pglockd.notify_instances()), else null
--- Tables:     lease_history, event_outbox (insert), watch, waiter (read), and those of pglockd.prove_holds()
+-- Tables:     lease_history, event_outbox (insert), clock, watch, waiter (read), and those of pglockd.prove_holds()
 create or replace function pglockd.note_ends(
     p_lease pglockd.lease[], p_reason pglockd.end_reason[], p_detail text default null)
 returns integer[]
@@ -15,7 +15,7 @@ as $$
 declare
     v_level constant text := pglockd.history_level();
     v_now constant timestamptz := clock_timestamp();
-    v_stems constant text[] := pglockd.watched_stems();
+    v_stems constant text[] := case when (select c.watched from pglockd.clock c where c.one) then pglockd.watched_stems() end;
     v_closer constant boolean := v_stems = '{""}' and not pglockd.is_watched('/');
 begin
     if v_level <> 'off' then

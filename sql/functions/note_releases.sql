@@ -10,9 +10,14 @@ returns integer[]
 language plpgsql
 as $$
 declare
-    v_now_us constant bigint := pglockd.lease_now();
     v_closing constant boolean := cardinality(p_conn) > 0;
+    v_now_us bigint;
 begin
+    -- Mostly that is all.
+    if cardinality(p_lease) = 1 and (p_lease[1]).grace_ms is null and not v_closing then
+        return pglockd.note_ends(p_lease, '{released}');
+    end if;
+    v_now_us := pglockd.lease_now();
     return pglockd.note_ends(p_lease, array(
         select case when v_closing and p_conn[array_position(p_token, l.token)] is not null then 'connection_closed'
                     when l.grace_ms is not null and l.expires_us <= v_now_us then 'expired'

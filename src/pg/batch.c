@@ -47,6 +47,7 @@ enum param {
     P_MEMBER_TREE,
     P_ABOVE,   /* of the batch: what all its resources lie beneath, each once */
     P_CAREFUL, /* of the batch, a boolean: pass over what somebody has locked */
+    P_CROWDED, /* likewise: expect that the resources are held */
 };
 
 /*
@@ -120,9 +121,9 @@ static const struct kind {
                   {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_CONN, P_END},
                   {ITEMS, COLUMNS}},
     [OP_ACQUIRE] = {CALL(acquire_batch,
-                         "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"),
+                         "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"),
                     {P_RESOURCE, P_ABOVE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER,
-                     P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_END},
+                     P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_CROWDED, P_END},
                     {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
     [OP_CLAIM] = {CALL(acquire_claims, "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
                                        "$14, $15, $16, $17, $18)"),
@@ -538,14 +539,14 @@ static void put_array(const struct batch *b, enum op_kind kind, enum param param
     array_end(&w);
 }
 
-void batch_params(const struct batch *b, enum op_kind kind, int32_t instance, bool careful,
-                  struct link_params *p)
+void batch_params(const struct batch *b, enum op_kind kind, int32_t instance,
+                  struct batch_hints hints, struct link_params *p)
 {
     link_params_clear(p);
     link_param_int4(p, instance);
     for (const enum param *param = kinds[kind].params; *param != P_END; param++) {
-        if (*param == P_CAREFUL) {
-            link_param_bool(p, careful);
+        if (*param == P_CAREFUL || *param == P_CROWDED) {
+            link_param_bool(p, *param == P_CAREFUL ? hints.careful : hints.crowded);
             continue;
         }
         link_param_open(p);

@@ -58,12 +58,15 @@ void batch_return(struct batch *b, struct list *queue);
 
 /* The statement of a kind; it answers with one record, which batch_answer() reads. */
 const struct link_statement *batch_statement(enum op_kind kind);
-/*
- * The parameters of the call for a kind that the batch has. careful: leases whose rows somebody has
- * locked are passed over, instead of waited for.
- */
-void batch_params(const struct batch *b, enum op_kind kind, int32_t instance, bool careful,
-                  struct link_params *p);
+/* How to go about a batch: a matter of speed, never of what is decided. */
+struct batch_hints {
+    bool careful; /* leases whose rows somebody has locked are passed over, instead of waited for */
+    bool crowded; /* the resources of LOCKs are probably held: that is looked at first */
+};
+
+/* The parameters of the call for a kind that the batch has. */
+void batch_params(const struct batch *b, enum op_kind kind, int32_t instance,
+                  struct batch_hints hints, struct link_params *p);
 
 /* A waiter of this daemon that was granted; the resource stands in the names of its news. */
 struct batch_grant {

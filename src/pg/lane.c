@@ -64,6 +64,7 @@ struct lane {
     ev_timer lazy;
     bool has_eager;           /* something queued may not wait for others */
     int64_t careful_until_us; /* clock_mono_us() until which locked rows are passed over */
+    bool crowded;             /* the last LOCKs were all refused or made to wait */
     char label[16];
 };
 
@@ -200,6 +201,18 @@ static void stay_careful(struct lane *lane, const struct flight *f)
     }
 }
 
+/* Where the last LOCKs met holders, the next ones probably do, too. */
+static void look_for_crowd(struct lane *lane, const struct flight *f)
+{
+    bool crowded = true;
+
+    if (f->batch.counts[OP_ACQUIRE] == 0)
+        return;
+    list_for_each(at, &f->batch.ops[OP_ACQUIRE]) crowded &=
+        container_of(at, struct op, link)->status != OP_DONE;
+    lane->crowded = crowded;
+}
+
 /* --- sending --- */
 
 static void on_rows(void *arg, int call, const struct link_rows *rows)
@@ -307,6 +320,7 @@ static void on_end(void *arg, const struct link_outcome *outcome)
     if (f->share == lane->share)
         lane->share = lane->o.batch_max;
     stay_careful(lane, f);
+    look_for_crowd(lane, f);
     /* News first: a waiter whose operation is in this batch takes its grant with its answer. */
     tell_news(lane, f);
     finish_all(f);
@@ -341,11 +355,11 @@ static void send_batch(struct lane *lane)
     batch_sort(&f->batch, OP_RELEASE);
     batch_sort(&f->batch, OP_RENEW);
     batch_sort(&f->batch, OP_ACQUIRE); /* claims are decided one by one, in the order they came */
+    struct batch_hints hints = {f->sent_us < lane->careful_until_us, lane->crowded};
     for (int k = 0; k < OP_KINDS; k++) {
         if (f->batch.counts[k] == 0)
             continue;
-        batch_params(&f->batch, (enum op_kind)k, lane->o.instance,
-                     f->sent_us < lane->careful_until_us, &lane->params);
+        batch_params(&f->batch, (enum op_kind)k, lane->o.instance, hints, &lane->params);
         link_call(lane->link, batch_statement((enum op_kind)k), &lane->params);
         f->calls[calls++] = (enum op_kind)k;
     }
