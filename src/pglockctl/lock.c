@@ -8,6 +8,37 @@
 #include "base/xalloc.h"
 #include "pglockctl/path_files.h"
 
+/* One token alone; of several each with its resource. */
+static void print_tokens(const pglockd_reply *reply)
+{
+    cJSON *object = cJSON_Parse(pglockd_reply_json(reply));
+    const cJSON *lock, *locks = cJSON_GetObjectItemCaseSensitive(object, "locks");
+
+    if (cJSON_GetArraySize(locks) <= 1)
+        printf("%" PRId64 "\n", pglockd_reply_int(reply, "token", 0));
+    else
+        cJSON_ArrayForEach(lock, locks)
+        {
+            const cJSON *token = cJSON_GetObjectItemCaseSensitive(lock, "token");
+            const cJSON *name = cJSON_GetObjectItemCaseSensitive(lock, "resource");
+            if (cJSON_IsNumber(token) && cJSON_IsString(name))
+                printf("%" PRId64 " %s\n", (int64_t)token->valuedouble, name->valuestring);
+        }
+    cJSON_Delete(object);
+}
+
+/* LOCK with these words; prints what was granted. */
+static int lock_words(const struct ctl *ctl, const struct opt_words *words)
+{
+    pglockd_reply *reply;
+    int status = ctl_ask(ctl, "LOCK", words, &reply);
+
+    if (status == CTL_OK && !ctl->json)
+        print_tokens(reply);
+    pglockd_reply_free(reply);
+    return status;
+}
+
 /* ---- files ---- */
 
 static size_t count_trees(const struct path_names *names)
@@ -58,37 +89,14 @@ static void put_set(const struct path_names *names, const struct opt_words *word
     }
 }
 
-/* One token alone, as without --files; of several each with its resource. */
-static void print_tokens(const pglockd_reply *reply, size_t n)
-{
-    cJSON *object = cJSON_Parse(pglockd_reply_json(reply));
-    const cJSON *lock, *locks = cJSON_GetObjectItemCaseSensitive(object, "locks");
-
-    if (n == 1)
-        printf("%" PRId64 "\n", pglockd_reply_int(reply, "token", 0));
-    else
-        cJSON_ArrayForEach(lock, locks)
-        {
-            const cJSON *token = cJSON_GetObjectItemCaseSensitive(lock, "token");
-            const cJSON *name = cJSON_GetObjectItemCaseSensitive(lock, "resource");
-            if (cJSON_IsNumber(token) && cJSON_IsString(name))
-                printf("%" PRId64 " %s\n", (int64_t)token->valuedouble, name->valuestring);
-        }
-    cJSON_Delete(object);
-}
-
 static int lock_set(const struct ctl *ctl, const struct path_names *names,
                     const struct opt_words *words)
 {
     struct opt_words set;
-    pglockd_reply *reply;
     size_t own;
 
     put_set(names, words, &set, &own);
-    int status = ctl_ask(ctl, "LOCK", &set, &reply);
-    if (status == CTL_OK && !ctl->json)
-        print_tokens(reply, names->n);
-    pglockd_reply_free(reply);
+    int status = lock_words(ctl, &set);
     while (set.nwords > own)
         free(set.words[--set.nwords]);
     path_words_free(&set);
@@ -116,27 +124,19 @@ static int lock_files(const struct ctl *ctl, const struct opt_words *words)
 
 static int lock_main(struct ctl *ctl, const struct opt_words *words)
 {
-    pglockd_reply *reply;
-
-    if (path_wanted())
-        return lock_files(ctl, words);
-    int status = ctl_ask(ctl, "LOCK", words, &reply);
-    if (status == CTL_OK && !ctl->json)
-        printf("%" PRId64 "\n", pglockd_reply_int(reply, "token", 0));
-    pglockd_reply_free(reply);
-    return status;
+    return path_wanted() ? lock_files(ctl, words) : lock_words(ctl, words);
 }
 
 const struct command command_lock = {
     .name = "lock",
-    .synopsis = "RESOURCE [mode=shared] [ttl=30s] [wait=5s] [id=KEY] [owner=NAME] [note=TEXT]",
+    .synopsis = "RESOURCE... [mode=shared] [ttl=30s] [wait=5s] [id=KEY] [owner=NAME] [note=TEXT]",
     .summary = "Take a lock and print its token",
     .details = "\nThe lock stands until it is released with its token or its TTL has passed:\n"
                "    token=$(pglockctl lock repo/a.ts ttl=1m wait=10s) || exit\n"
                "    pglockctl unlock repo/a.ts token=$token\n"
                "To run one command under a lock, use pglockctl run.\n"
-               "\nWith --files all files that are named are locked together, a directory with all\n"
-               "that is beneath it; for several, lines TOKEN RESOURCE are printed.\n",
+               "\nSeveral resources are locked together or not at all; then each gets a line, TOKEN\n"
+               "RESOURCE. With --files they are files; a directory is one with all beneath it.\n",
     .files = FILES_BY_ITSELF,
     .main = lock_main,
 };

@@ -42,6 +42,15 @@ def test_lock_check_renew_unlock(daemon, resource):
     assert int(lock(daemon, resource)) > int(token)
 
 
+def test_of_several_locks_each_prints_its_token(daemon, resource):
+    taken = ctl(daemon.address, "lock", f"{resource}/a", f"shared={resource}/b c")
+    assert taken.returncode == 0, taken.stderr
+    lines = [line.split(" ", 1) for line in taken.stdout.splitlines()]
+    assert [name for _, name in lines] == [f"{resource}/a", f"{resource}/b c"]
+    for token, name in lines:
+        assert ctl(daemon.address, "unlock", f"token={token}", "--", name).returncode == 0
+
+
 def test_unix_socket_and_failover_list(daemon, resource):
     token = ctl(f"unix:/nonexistent,{daemon.unix_address}", "lock", resource).stdout.strip()
     assert ctl(daemon.address, "unlock", resource, f"token={token}").returncode == 0
