@@ -1,6 +1,7 @@
 #include "fuzz.h"
 #include "wire/address.h"
 #include "wire/duration.h"
+#include "wire/prefix.h"
 #include "wire/resource.h"
 #include "wire/right.h"
 #include "wire/utf8.h"
@@ -41,6 +42,30 @@ static void check_address(struct str s)
     }
 }
 
+/* An item of a list of prefixes gives its duration to what it covers, and to nothing else. */
+static void check_prefix(struct str s)
+{
+    struct str prefix;
+    int64_t ms;
+    if (prefix_duration_parse(s, &prefix, &ms) != NULL)
+        return;
+    FUZZ_PROMISE(prefix.p == s.p && prefix.n < s.n && s.p[prefix.n] == '=');
+    FUZZ_PROMISE(ms >= 0 && ms != DURATION_INF);
+    char *item = strndup(s.p, s.n);
+    FUZZ_PROMISE(item != NULL);
+    if (!str_is(prefix, "/")) {
+        FUZZ_PROMISE(prefix_duration_of(&item, 1, prefix) == ms);
+        FUZZ_PROMISE(prefix_duration_of(&item, 1, STR_LIT("\x7f")) == 0);
+    }
+    free(item);
+}
+
+static void check_identity_name(struct str s)
+{
+    if (identity_name_check(s) == NULL)
+        FUZZ_PROMISE(s.n >= 1 && s.n <= IDENTITY_NAME_MAX && utf8_valid(s));
+}
+
 static void check_range(void *arg, struct str low, struct str high)
 {
     (void)arg;
@@ -76,6 +101,8 @@ int fuzz_grammar(const uint8_t *data, size_t size)
     check_duration(s, 0);
     check_duration(s, 1);
     check_address(s);
+    check_prefix(s);
+    check_identity_name(s);
     check_right(s);
     free(copy);
     return 0;
