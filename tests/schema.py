@@ -58,14 +58,14 @@ class Instance:
     def acquire(self, *requests, cursor=None, crowded=False):
         """Each request: resource and what differs from an exclusive one that does not wait."""
         full = [{"exclusive": True, "ttl": 30000, "wait": False, "conn": 1, "request": next(_numbers),
-                 "owner": "", "note": None, "identity": "", "id": None, **r} for r in requests]
+                 "owner": "", "note": None, "identity": "", "id": None, "most": None, **r} for r in requests]
         columns = [[r[k] for r in full] for k in (
             "resource", "exclusive", "ttl", "wait", "conn", "request", "owner", "note", "identity", "id")]
         columns.insert(1, list({a for r in full for a in above(r["resource"])}))
         places = ("%s::text[], %s::text[], %s::bool[], %s::int8[], %s::bool[], %s::int8[], %s::int8[], "
-                  "%s::text[], %s::text[], %s::text[], %s::text[], '{}', '{}', '{}', %s")
+                  "%s::text[], %s::text[], %s::text[], %s::text[], '{}', '{}', '{}', %s, %s::int4[]")
         cursor = cursor or self.cursor
-        cursor.execute(f"select * from pglockd.acquire_batch(%s, {places})", [self.number, *columns, crowded])
+        cursor.execute(f"select * from pglockd.acquire_batch(%s, {places})", [self.number, *columns, crowded, [r["most"] for r in full]])
         (row,) = cursor.fetchall()
         result = {c.name: value or [] for c, value in zip(cursor.description, row)}
         self.last = result
@@ -76,14 +76,14 @@ class Instance:
         """One request for trees, several resources or slots: resources, with "*" behind those of trees and "~"
         before shared ones. (status, number); tokens and all else are in last, its number in requests."""
         r = {"slots": None, "weight": None, "ttl": 30000, "wait": False, "conn": 1, "owner": "", "id": None,
-             "session": None, "grace": None, "bound": False, **more}
+             "session": None, "grace": None, "bound": False, "most": None, **more}
         names = [m.strip("~*") for m in members]
         self.requests = [next(_numbers)]
         self.last = call(
             cursor or self.cursor, "acquire_claims", self.number, [1] * len(names), names,
             [m[0] != "~" and not r["slots"] for m in members], [m[-1] == "*" for m in members], [r["slots"]],
             [r["weight"] or r["slots"] and 1], [r["ttl"]], [r["wait"]], [r["conn"]], self.requests, [r["owner"]], [], [],
-            [r["id"]], [r["session"]], [r["grace"]], [r["bound"]])
+            [r["id"]], [r["session"]], [r["grace"]], [r["bound"]], [r["most"]])
         return self.last["o_status"][0], self.last["o_number"][0]
 
     def change(self, resource, token, exclusive, cursor=None, wait=False, conn=1):

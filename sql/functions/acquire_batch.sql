@@ -13,6 +13,7 @@
 --             conn, request             numbers by which the daemon knows it
 --             owner, note, identity, id, session, grace_ms, bound   may be shorter arrays: what is missing is null
 --             crowded   the caller expects that the resources are held: that is looked at first. A matter of speed alone
+--             leases_max   a shorter array likewise: how much its owner may hold and wait for; null: any number
 -- Returns:    item      position of the request in the arrays, from 1; null with numbers: all were granted, in their
 --                       order, and status is null, too
 --             status    g granted (number: token)      w waits (number: ticket)
@@ -23,6 +24,7 @@
 --                         the row that its id or session names is locked
 --                       a the same id again: granted before (number: token)
 --                       m the same id with other arguments   l the session has ended
+--                       o its owner holds and waits for as much as it may
 --             number    see status
 --             grant_request, grant_resource, grant_token   own waiters that an expired lease made room for
 --             wake      other daemons with new grants, to be notified after the commit
@@ -33,6 +35,7 @@ create or replace function pglockd.acquire_batch(
     p_instance integer, p_resource text[], p_above text[], p_exclusive boolean[], p_ttl_ms bigint[], p_wait boolean[],
     p_conn bigint[], p_request bigint[], p_owner text[], p_note text[], p_identity text[], p_id text[],
     p_session bigint[], p_grace_ms bigint[], p_bound boolean[], p_crowded boolean default false,
+    p_leases_max integer[] default '{}',
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
@@ -46,6 +49,8 @@ declare
     v_free integer[];
     v_guarded integer[];
     v_living bigint[];
+    v_charged text[];
+    v_near integer[];
     v_item integer[];
     v_status "char"[];
     v_number bigint[];
@@ -69,6 +74,10 @@ begin
                    for key share skip locked) s;
     end if;
 
+    if cardinality(p_leases_max) > 0 then
+        select c.o_name, c.o_near into v_charged, v_near from pglockd.charge_owners(p_leases_max, p_owner, p_identity) c;
+    end if;
+
     -- The guards. Those of single resources that go up strictly are of requests that are alone with theirs.
     for i in 1 .. cardinality(p_above) loop
         v_covered := pg_try_advisory_xact_lock_shared(1346849794, pglockd.guard_key(p_above[i])) and v_covered;
@@ -81,8 +90,8 @@ begin
         end if;
         v_before := p_resource[i];
     end loop;
-    if not (v_alone and v_covered) then
-        v_one := pglockd.sort_requests(p_resource, p_above, p_exclusive);
+    if not (v_alone and v_covered and v_near is null) then
+        v_one := pglockd.sort_requests(p_resource, p_above, p_exclusive, v_near);
         v_free := v_one.o_free;
         v_guarded := v_one.o_guarded;
     end if;
@@ -112,12 +121,12 @@ begin
             ), queued as (
                 insert into pglockd.waiter (ticket, request_id, conn_id, ttl_ms, enqueued_at, session_id, grace_ms,
                                             instance_id, mode, scope, bound, resource, owner, identity, note,
-                                            idempotency_key)
+                                            idempotency_key, charged_to)
                 select h.ticket, p_request[h.k], p_conn[h.k], p_ttl_ms[h.k], clock_timestamp(), p_session[h.k],
                        p_grace_ms[h.k], p_instance,
                        case when p_exclusive[h.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node',
                        coalesce(p_bound[h.k], false), p_resource[h.k], coalesce(p_owner[h.k], ''),
-                       coalesce(p_identity[h.k], ''), p_note[h.k], p_id[h.k]
+                       coalesce(p_identity[h.k], ''), p_note[h.k], p_id[h.k], v_charged[h.k]
                   from held h where h.ticket is not null
             )
             select array_agg(h.k), array_agg(case when h.ticket is null then 'b' else 'w' end::"char"), array_agg(h.ticket)
@@ -130,12 +139,12 @@ begin
             with granted as (
                 insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, granted_us, conn_id,
                                            request_id, session_id, grace_ms, instance_id, mode, scope, delivered, bound,
-                                           resource, owner, identity, note, idempotency_key)
+                                           resource, owner, identity, note, idempotency_key, charged_to)
                 select n.token, n.end_us, n.end_us, p_ttl_ms[n.k], n.token, clock_timestamp(), n.us, p_conn[n.k],
                        p_request[n.k], p_session[n.k], p_grace_ms[n.k], p_instance,
                        case when p_exclusive[n.k] then 'exclusive'::pglockd.lock_mode else 'shared' end, 'node', true,
                        coalesce(p_bound[n.k], false), p_resource[n.k], coalesce(p_owner[n.k], ''),
-                       coalesce(p_identity[n.k], ''), p_note[n.k], p_id[n.k]
+                       coalesce(p_identity[n.k], ''), p_note[n.k], p_id[n.k], v_charged[n.k]
                   from (select k, now.us, nextval('pglockd.token_seq') as token,
                                pglockd.lease_end(now.us, p_ttl_ms[k]) as end_us
                           from (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us,
@@ -182,7 +191,7 @@ begin
         continue when cardinality(o_item) = v_count or i = any (o_item);
         v_one := pglockd.acquire_claim(p_instance, array[p_resource[i]], array[p_exclusive[i]], '{f}', null, null,
             p_ttl_ms[i], p_wait[i], p_conn[i], p_request[i], coalesce(p_owner[i], ''), p_note[i],
-            coalesce(p_identity[i], ''), p_id[i], p_session[i], p_grace_ms[i], coalesce(p_bound[i], false));
+            coalesce(p_identity[i], ''), p_id[i], p_session[i], p_grace_ms[i], coalesce(p_bound[i], false), p_leases_max[i]);
         o_item := o_item || i;
         o_status := o_status || v_one.o_status;
         o_number := o_number || v_one.o_number;
@@ -198,4 +207,4 @@ begin
 end
 $$;
 comment on function pglockd.acquire_batch(integer, text[], text[], boolean[], bigint[], boolean[], bigint[], bigint[],
-    text[], text[], text[], text[], bigint[], bigint[], boolean[], boolean) is 'Decides many LOCK requests at once, in their order.';
+    text[], text[], text[], text[], bigint[], bigint[], boolean[], boolean, integer[]) is 'Decides many LOCK requests at once, in their order.';

@@ -6,17 +6,18 @@
 --             passes over do not count. What has ended is removed first, and the queue is served before the claim.
 -- Parameters: instance   the daemon that asks; null: SQL, which cannot wait
 --             resource, exclusive, tree   one element a member: one, or several to be granted all at once
+--             leases_max      its owner may hold and wait for so many; null: any number
 --             slots, weight   the one resource is a semaphore; null: it is not
 --             …          as one element of pglockd.acquire_batch()
 -- Returns:    status, number   see pglockd.acquire_batch(); of a grant the first member's token
---                       n: the semaphore has another limit
+--                       n: the semaphore has another limit   r: also where others decide about the owner now
 --             token     of a grant, one for each member
 --             grant_request, grant_resource, grant_token, wake, pending   as pglockd.acquire_batch()
 -- Tables:     lease, waiter (insert, delete), tombstone (insert), session (lock), clock, instance (read)
 create or replace function pglockd.acquire_claim(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
     p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint, p_owner text, p_note text, p_identity text,
-    p_id text, p_session bigint, p_grace_ms bigint, p_bound boolean,
+    p_id text, p_session bigint, p_grace_ms bigint, p_bound boolean, p_leases_max integer default null,
     out o_status "char", out o_number bigint, out o_token bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
@@ -24,6 +25,7 @@ as $$
 #variable_conflict use_variable
 declare
     v_guarded constant boolean := pglockd.try_guards(p_resource, p_tree);
+    v_charged constant text := pglockd.charged_to(p_leases_max, p_owner, p_identity);
     v_quiet boolean;
     v_verdict "char";
     v_stale_resource text[];
@@ -48,6 +50,15 @@ begin
         if o_status is not null then
             -- Who released it while its client was away has passed it over.
             o_pending := case when o_status = 'w' then p_resource end;
+            return;
+        end if;
+    end if;
+    if v_charged is not null then
+        if not pg_try_advisory_xact_lock(1346849803, pglockd.guard_key(v_charged)) then
+            o_status := 'r';
+            return;
+        elsif pglockd.leases_charged(v_charged, p_leases_max) + cardinality(p_resource) > p_leases_max then
+            o_status := 'o';
             return;
         end if;
     end if;
@@ -86,7 +97,7 @@ begin
                                                  for update skip locked);
         end if;
         v_granted := pglockd.grant_leases(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_conn,
-            p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, true, null, null);
+            p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, true, null, null, v_charged);
         o_token := v_granted.o_token;
         o_number := o_token[1];
         o_wake := o_wake || v_granted.o_wake;
@@ -98,7 +109,7 @@ begin
         o_status := 'w';
         o_number := pglockd.queue_claim(null, v_guarded, p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight,
                         p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound,
-                        null);
+                        null, v_charged);
         -- Who releases what lies beneath a tree does not hold the guard of the tree, nor who releases a tree those of
         -- what lies beneath: it may miss this waiter as long as it is not committed, so somebody looks again then.
         if not v_guarded or true = any (p_tree)
@@ -114,5 +125,5 @@ begin
 end
 $$;
 comment on function pglockd.acquire_claim(integer, text[], boolean[], boolean[], integer, integer, bigint, boolean, bigint,
-    bigint, text, text, text, text, bigint, bigint, boolean) is
+    bigint, text, text, text, text, bigint, bigint, boolean, integer) is
     'Decides one LOCK request: leases for all of its members, a place in the queue, or neither.';

@@ -112,7 +112,7 @@ begin
         o_status := 'g';
         v_done := pglockd.grant_leases(p_instance, array[p_resource], '{t}', array[l.scope = 'tree'], null, null, p_ttl_ms,
             p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms, l.bound,
-            true, 0, null);
+            true, 0, null, l.charged_to);
         o_number := v_done.o_token[1];
         o_wake := o_wake || v_done.o_wake;
         update pglockd.lease x set hold_id = l.hold_id
@@ -122,7 +122,7 @@ begin
         -- Before all others.
         o_number := pglockd.queue_claim(-nextval('pglockd.token_seq'), true, p_instance, array[p_resource], '{t}',
                         array[l.scope = 'tree'], null, null, p_ttl_ms, p_conn, p_request, l.owner, l.note, l.identity,
-                        l.idempotency_key, l.session_id, l.grace_ms, l.bound, p_token);
+                        l.idempotency_key, l.session_id, l.grace_ms, l.bound, p_token, null);
     else
         o_status := case when v_verdict = 'q' then 'q' else 'b' end;
     end if;

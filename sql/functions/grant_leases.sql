@@ -16,6 +16,7 @@ create or replace function pglockd.grant_leases(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
     p_ttl_ms bigint, p_conn bigint, p_request bigint, p_owner text, p_note text, p_identity text, p_id text,
     p_session bigint, p_grace_ms bigint, p_bound boolean, p_delivered boolean, p_floor bigint, p_waited_ms integer,
+    p_charged_to text,
     out o_token bigint[], out o_wake integer[])
 language plpgsql
 as $$
@@ -23,12 +24,12 @@ begin
     with made as (
         insert into pglockd.lease (token, expires_us, check_us, ttl_ms, queue_floor, granted_at, granted_us, conn_id,
                                    request_id, session_id, grace_ms, instance_id, slots, weight, waited_ms, mode, scope,
-                                   delivered, bound, resource, owner, identity, note, idempotency_key)
+                                   delivered, bound, resource, owner, identity, note, idempotency_key, charged_to)
         select m.token, now.end_us, now.end_us, p_ttl_ms, coalesce(p_floor, m.token), clock_timestamp(), now.us, p_conn,
                p_request, p_session, p_grace_ms, p_instance, p_slots, p_weight, p_waited_ms,
                case when m.exclusive then 'exclusive'::pglockd.lock_mode else 'shared' end,
                case when m.tree then 'tree'::pglockd.lock_scope else 'node' end, p_delivered, p_bound, m.resource,
-               p_owner, p_identity, p_note, p_id
+               p_owner, p_identity, p_note, p_id, p_charged_to
           from (select n.us, pglockd.lease_end(n.us, case when p_delivered then p_ttl_ms else 5000 end) as end_us
                   from (select pglockd.lease_now() as us) n) now
          cross join (select nextval('pglockd.token_seq') as token, u.*
@@ -42,5 +43,5 @@ begin
 end
 $$;
 comment on function pglockd.grant_leases(integer, text[], boolean[], boolean[], integer, integer, bigint, bigint, bigint,
-    text, text, text, text, bigint, bigint, boolean, boolean, bigint, integer) is
+    text, text, text, text, bigint, bigint, boolean, boolean, bigint, integer, text) is
     'Makes the leases of a claim that was found free.';

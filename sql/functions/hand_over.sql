@@ -73,10 +73,11 @@ begin
                     v_end_us := pglockd.lease_end(w.us, w.ttl_ms);
                     insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
                             granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,
-                            resource, owner, identity, note, idempotency_key)
+                            resource, owner, identity, note, idempotency_key, charged_to)
                     values (nextval('pglockd.token_seq'), v_end_us, v_end_us, w.ttl_ms, w.ticket, clock_timestamp(), w.us,
                             w.conn_id, w.request_id, w.grace_ms, w.instance_id, pglockd.waited_ms(w.enqueued_at),
-                            'exclusive', 'node', true, w.bound, w.resource, w.owner, w.identity, w.note, w.idempotency_key)
+                            'exclusive', 'node', true, w.bound, w.resource, w.owner, w.identity, w.note, w.idempotency_key,
+                            w.charged_to)
                     returning token into v_token;
                     o_request := o_request || w.request_id;
                     o_resource := o_resource || p_resource[i];

@@ -8,6 +8,7 @@ create or replace function pglockd.resync_waiter(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
     p_ttl_ms bigint, p_ticket bigint, p_conn bigint, p_request bigint, p_owner text, p_note text, p_identity text,
     p_id text, p_session bigint, p_grace_ms bigint, p_bound boolean, p_upgrade bigint,
+    p_leases_max integer,
     out o_status "char", out o_token bigint[])
 language plpgsql
 as $$
@@ -30,12 +31,13 @@ begin
         if l.token is not null then
             perform pglockd.queue_claim(p_ticket, false, p_instance, p_resource, p_exclusive, p_tree, null, null, p_ttl_ms,
                         p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms,
-                        l.bound, p_upgrade);
+                        l.bound, p_upgrade, null);
         -- Whose id has leases or a place has been repeated, and another request has them now.
         elsif p_upgrade is null and (p_id is null or not pglockd.is_repeated(p_id, p_owner, p_identity))
               and (p_session is null or pglockd.session_lives(p_session)) then
             perform pglockd.queue_claim(p_ticket, false, p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight,
-                        p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, null);
+                        p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, null,
+                        pglockd.charged_to(p_leases_max, p_owner, p_identity));
         end if;
         -- Who has granted it meanwhile has deleted its rows before they could be inserted.
         select g.o_status, g.o_token into o_status, o_token from pglockd.accept_grant(p_instance, p_resource, p_request) g;
@@ -55,5 +57,5 @@ begin
 end
 $$;
 comment on function pglockd.resync_waiter(integer, text[], boolean[], boolean[], integer, integer, bigint, bigint, bigint,
-    bigint, text, text, text, text, bigint, bigint, boolean, bigint) is
+    bigint, text, text, text, text, bigint, bigint, boolean, bigint, integer) is
     'Finds the place or the leases of a request of a daemon, or puts it back into the queue.';

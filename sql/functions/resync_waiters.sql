@@ -15,7 +15,7 @@ create or replace function pglockd.resync_waiters(
     p_instance integer, p_item integer[], p_resource text[], p_exclusive boolean[], p_tree boolean[],
     p_slots integer[], p_weight integer[], p_ttl_ms bigint[], p_ticket bigint[], p_conn bigint[], p_request bigint[],
     p_owner text[], p_note text[], p_identity text[], p_id text[], p_session bigint[], p_grace_ms bigint[],
-    p_bound boolean[], p_upgrade bigint[],
+    p_bound boolean[], p_upgrade bigint[], p_leases_max integer[] default '{}',
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_pending text[])
 language plpgsql
@@ -40,7 +40,8 @@ begin
         end if;
         v_one := pglockd.resync_waiter(p_instance, v_resource, p_exclusive[v_first : v_last], p_tree[v_first : v_last],
             p_slots[i], p_weight[i], p_ttl_ms[i], p_ticket[i], p_conn[i], p_request[i], coalesce(p_owner[i], ''), p_note[i],
-            coalesce(p_identity[i], ''), p_id[i], p_session[i], p_grace_ms[i], coalesce(p_bound[i], false), p_upgrade[i]);
+            coalesce(p_identity[i], ''), p_id[i], p_session[i], p_grace_ms[i], coalesce(p_bound[i], false), p_upgrade[i],
+            p_leases_max[i]);
         if v_one.o_status <> 'a' then
             o_pending := o_pending || v_resource;
         elsif cardinality(v_resource) > 1 then
@@ -57,5 +58,5 @@ begin
 end
 $$;
 comment on function pglockd.resync_waiters(integer, integer[], text[], boolean[], boolean[], integer[], integer[], bigint[],
-    bigint[], bigint[], bigint[], text[], text[], text[], text[], bigint[], bigint[], boolean[], bigint[]) is
+    bigint[], bigint[], bigint[], text[], text[], text[], text[], bigint[], bigint[], boolean[], bigint[], integer[]) is
     'Puts a daemon''s waiters back into the queue and finds their grants.';

@@ -114,7 +114,8 @@ begin
     end if;
     v_done := pglockd.grant_leases(w.instance_id, v_resource, v_exclusive, v_tree, w.slots, w.weight, w.ttl_ms, w.conn_id,
         w.request_id, w.owner, w.note, w.identity, w.idempotency_key, w.session_id, w.grace_ms, w.bound,
-        w.instance_id is not distinct from p_instance, greatest(w.ticket, 0), pglockd.waited_ms(w.enqueued_at));
+        w.instance_id is not distinct from p_instance, greatest(w.ticket, 0), pglockd.waited_ms(w.enqueued_at),
+        coalesce(w.charged_to, v_upgraded.charged_to));
     o_wake := o_wake || v_done.o_wake;
     update pglockd.lease l set hold_id = v_upgraded.hold_id
      where v_upgraded.hold_id is not null and l.resource = w.resource and l.token = v_done.o_token[1];

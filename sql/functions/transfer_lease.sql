@@ -62,7 +62,7 @@ begin
                      when l.session_id is not null or l.hold_id is not null then p_ttl_ms else l.ttl_ms end;
     v_granted := pglockd.grant_leases(null, array[l.resource], array[l.mode = 'exclusive'], array[l.scope = 'tree'], l.slots,
         l.weight, v_ttl_ms, null, null, coalesce(p_owner, l.owner), l.note, v_identity, null, p_session, l.grace_ms,
-        false, true, l.queue_floor, null);
+        false, true, l.queue_floor, null, l.charged_to);
     o_token := v_granted.o_token[1];
     o_status := 'g';
     perform pglockd.tell_listeners(array[p_resource]);

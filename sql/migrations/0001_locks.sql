@@ -79,7 +79,8 @@ create table pglockd.lease (
     identity text not null,
     note text,
     idempotency_key text,
-    gave_up text[]
+    gave_up text[],
+    charged_to text
 ) partition by range (scope, mode);
 comment on table pglockd.lease is 'The locks: a row is a lease, and a resource is locked exactly while a row says so. Partitions, so that who asks finds the few without passing the many: trees that cover a resource, and exclusive leases beneath a tree.';
 comment on column pglockd.lease.token is 'Fencing token: grows with every grant of the resource.';
@@ -108,6 +109,7 @@ comment on column pglockd.lease.identity is 'Authenticated name; empty where nob
 comment on column pglockd.lease.note is 'Free text of the holder.';
 comment on column pglockd.lease.idempotency_key is 'The id=KEY of the LOCK, by which a repeated LOCK finds its grant.';
 comment on column pglockd.lease.gave_up is 'Owners of the last 10 requests that gave up waiting for it; null: nobody has.';
+comment on column pglockd.lease.charged_to is 'Under which name it counts for max_leases_per_owner: that of who locked it, also when it was given to somebody else. Null where its daemon had no such limit.';
 
 create table pglockd.lease_exclusive partition of pglockd.lease (
     constraint lease_exclusive_pkey primary key (resource, token)
@@ -139,6 +141,8 @@ create index lease_owner on pglockd.lease (owner, resource) where owner <> '';
 comment on index pglockd.lease_owner is 'What an owner holds.';
 create index lease_hold on pglockd.lease (hold_id) where hold_id is not null;
 comment on index pglockd.lease_hold is 'Leases that live as long as an SQL session.';
+create index lease_charged on pglockd.lease (charged_to) where charged_to is not null;
+comment on index pglockd.lease_charged is 'How much an owner holds, where that is limited; else empty.';
 
 create unlogged table pglockd.waiter (
     ticket bigint not null,
@@ -163,6 +167,7 @@ create unlogged table pglockd.waiter (
     identity text not null,
     note text,
     idempotency_key text,
+    charged_to text,
     constraint waiter_pkey primary key (resource, ticket)
 ) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_vacuum_cost_delay = 0);
@@ -190,6 +195,7 @@ comment on column pglockd.waiter.owner is 'Label that the client sent.';
 comment on column pglockd.waiter.identity is 'Authenticated name; empty where nobody was authenticated.';
 comment on column pglockd.waiter.note is 'Free text.';
 comment on column pglockd.waiter.idempotency_key is 'The id=KEY of the LOCK, by which a client finds its place again.';
+comment on column pglockd.waiter.charged_to is 'The lease''s charged_to: who waits counts as if it held already.';
 create index waiter_idempotency on pglockd.waiter (idempotency_key, owner, identity) where idempotency_key is not null;
 comment on index pglockd.waiter_idempotency is 'LOCK by id=KEY.';
 create index waiter_early on pglockd.waiter (early_resource) where early_resource is not null;
@@ -206,6 +212,8 @@ create index waiter_shared on pglockd.waiter (resource, ticket) where mode = 'sh
 comment on index pglockd.waiter_shared is 'Waiters who may be served though others for slots of the resource cannot.';
 create index waiter_set on pglockd.waiter (ticket) where members > 1;
 comment on index pglockd.waiter_set is 'The rows of a request for several resources.';
+create index waiter_charged on pglockd.waiter (charged_to) where charged_to is not null;
+comment on index pglockd.waiter_charged is 'How much an owner waits for, where that is limited; else empty.';
 
 create unlogged table pglockd.queue_epoch (
     one boolean primary key default true check (one),

@@ -41,3 +41,5 @@ comment on index pglockd.session_check is 'The janitor''s way to what may have e
 create unique index session_idempotency on pglockd.session (idempotency_key, owner, identity)
     where idempotency_key is not null and ended_us is null;
 comment on index pglockd.session_idempotency is 'SESSION OPEN by id=KEY.';
+create index session_charged on pglockd.session ((coalesce(nullif(identity, ''), owner))) where ended_us is null;
+comment on index pglockd.session_charged is 'How many sessions an owner has, where that is limited.';

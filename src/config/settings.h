@@ -170,6 +170,11 @@ typedef int setting_CHOICE; /* which word of the row's value column */
       "NUMBER", "Requests that may wait for one resource in this daemon. 0: any number.")          \
     X(max_waiters_per_owner, "max_waiters_per_owner", SIZE, "0", 0, 10000000, true, "NUMBER",      \
       "Requests of one owner that may wait for a lock in this daemon. 0: any number.")             \
+    X(max_leases_per_owner, "max_leases_per_owner", SIZE, "0", 0, 1000000, true, "NUMBER",         \
+      "Resources that one owner may hold and wait for, over all daemons that have this limit. 0: " \
+      "any number.")                                                                               \
+    X(max_sessions_per_owner, "max_sessions_per_owner", SIZE, "0", 0, 1000000, true, "NUMBER",     \
+      "Sessions that one owner may have open, over all daemons. 0: any number.")                   \
     X(list_max, "list_max", SIZE, "1000", 1, 1000, true, "NUMBER",                                 \
       "Leases that one LIST may ask for.")                                                         \
     X(rate_keys_max, "rate_keys_max", SIZE, "100000", 1, 10000000, true, "NUMBER",                 \

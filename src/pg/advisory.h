@@ -20,6 +20,8 @@ enum advisory_class {
                                        being made; key: its hash */
     ADVISORY_SERVER = 0x50474C09,   /* transaction: a server is being recorded; key 0 */
     ADVISORY_EVENTS = 0x50474C0A,   /* transaction: events are being published; key 0 */
+    ADVISORY_LEASES_OF = 0x50474C0B, /* transaction: how many leases an owner has; key: its hash */
+    ADVISORY_SESSIONS_OF = 0x50474C0C, /* transaction: likewise its sessions */
 };
 
 #endif

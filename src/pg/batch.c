@@ -40,6 +40,7 @@ enum param {
     P_WEIGHT,
     P_UPGRADE,
     P_CLOSED,
+    P_LEASES_MAX,
     P_FIELDS,          /* the others are no fields of an operation */
     P_ITEM = P_FIELDS, /* of a member: the position of its operation */
     P_MEMBER,
@@ -84,6 +85,7 @@ static const struct field {
     [P_WEIGHT] = FIELD(weight, PG_INT4, true, 0),
     [P_UPGRADE] = FIELD(upgrade, PG_INT8, true, 0),
     [P_CLOSED] = FIELD(closed_conn, PG_INT8, true, 0),
+    [P_LEASES_MAX] = FIELD(leases_max, PG_INT4, true, 0),
 #undef NEVER
 #undef FIELD
 };
@@ -103,10 +105,11 @@ static const struct kind {
 #define GRANTS COL_GRANT_REQUEST, COL_GRANT_RESOURCE, COL_GRANT_TOKEN
     [OP_COLLECT] = {CALL(collect_grants, "($1)"), {P_END}, {GRANTS, COL_WAKE, COLUMNS}},
     [OP_RESYNC] = {CALL(resync_waiters, "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
-                                        "$14, $15, $16, $17, $18, $19)"),
-                   {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL,
-                    P_NUMBER, P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION,
-                    P_GRACE, P_BOUND, P_UPGRADE, P_END},
+                                        "$14, $15, $16, $17, $18, $19, $20)"),
+                   {P_ITEM,   P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS,
+                    P_WEIGHT, P_TTL,    P_NUMBER,           P_CONN,        P_REQUEST,
+                    P_OWNER,  P_NOTE,   P_IDENTITY,         P_ID,          P_SESSION,
+                    P_GRACE,  P_BOUND,  P_UPGRADE,          P_LEASES_MAX,  P_END},
                    {ITEMS, GRANTS, COL_PENDING, COLUMNS}},
     [OP_WITHDRAW] = {CALL(withdraw_batch, "($1, $2, $3, $4, $5, $6)"),
                      {P_ITEM, P_MEMBER, P_NUMBER, P_REQUEST, P_KEEP, P_END},
@@ -121,15 +124,17 @@ static const struct kind {
                   {P_RESOURCE, P_NUMBER, P_TTL, P_IDENTITY, P_CONN, P_END},
                   {ITEMS, COLUMNS}},
     [OP_ACQUIRE] = {CALL(acquire_batch,
-                         "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"),
+                         "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
+                         "$17)"),
                     {P_RESOURCE, P_ABOVE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST, P_OWNER,
-                     P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_CROWDED, P_END},
+                     P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE, P_BOUND, P_CROWDED, P_LEASES_MAX,
+                     P_END},
                     {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
     [OP_CLAIM] = {CALL(acquire_claims, "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
-                                       "$14, $15, $16, $17, $18)"),
+                                       "$14, $15, $16, $17, $18, $19)"),
                   {P_ITEM, P_MEMBER, P_MEMBER_EXCLUSIVE, P_MEMBER_TREE, P_SLOTS, P_WEIGHT, P_TTL,
                    P_WAIT, P_CONN, P_REQUEST, P_OWNER, P_NOTE, P_IDENTITY, P_ID, P_SESSION, P_GRACE,
-                   P_BOUND, P_END},
+                   P_BOUND, P_LEASES_MAX, P_END},
                   {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
     [OP_CHANGE] = {CALL(change_batch, "($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
                    {P_RESOURCE, P_UPGRADE, P_EXCLUSIVE, P_TTL, P_WAIT, P_CONN, P_REQUEST,

@@ -48,6 +48,7 @@ enum op_status {
     OP_MISMATCH = 'm',    /* the id was used with other arguments */
     OP_DEADLOCK = 'D',    /* refused: it would wait for ever */
     OP_OTHER_LIMIT = 'n', /* the semaphore has another limit */
+    OP_TOO_MANY = 'o',    /* its owner holds and waits for as much as it may */
     OP_BOUND = 'G',       /* renewed, and bound to the connection from now on */
     OP_UNAVAILABLE = 'U', /* surely not done: the database could not be asked */
     OP_UNKNOWN = '?',     /* done or not: asking again could not tell */
@@ -80,6 +81,7 @@ struct op {
     size_t nmembers;           /* 0: no claim, the resource alone */
     int32_t slots;             /* of the semaphore; 0: it is none */
     int32_t weight;
+    int32_t leases_max; /* its owner may hold and wait for so many; 0: any number */
     struct str owner;
     struct str identity;
     struct str note; /* p NULL: none */

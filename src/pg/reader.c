@@ -32,7 +32,7 @@ static const struct link_statement statements[ASK_QUESTIONS] = {
     [ASK_SESSION_ALLOW] = {"session_allow", "select pglockd.session_allow($1, $2, $3)", false},
     [ASK_SESSION_LOCKS] = {"session_locks", "select * from pglockd.session_locks($1, $2)", false},
     [ASK_SESSION_OPEN] = {"session_open",
-                          "select * from pglockd.session_open($1, $2, $3, $4, $5, $6)", false},
+                          "select * from pglockd.session_open($1, $2, $3, $4, $5, $6, $7)", false},
     [ASK_SESSION_RESUME] = {"session_resume",
                             "select * from pglockd.session_resume($1, $2, $3, $4, $5)", false},
     [ASK_SESSION_RENEW] = {"session_renew", "select * from pglockd.session_renew($1, $2, $3)",

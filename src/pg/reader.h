@@ -32,7 +32,8 @@ enum reader_question {
     ASK_STATUS,         /* prefix, rows_max, whole -> name, value: members of a JSON object */
     ASK_TOTALS,         /* -> locks, waiting */
     /* These write, and go to a reader made for that. */
-    ASK_SESSION_OPEN,   /* ttl_ms, owner, identity, note, id, secret -> session, repeated */
+    ASK_SESSION_OPEN,   /* ttl_ms, owner, identity, note, id, secret, sessions_max -> session,
+                           repeated */
     ASK_SESSION_RENEW,  /* session, secret, identity -> status, ttl_ms, locks, reason, lost_ms */
     ASK_SESSION_RESUME, /* session, secret, identity, instance, conn -> the same */
     ASK_SESSION_CLOSE,  /* session, secret, identity -> status, released, reason, lost_ms, pending[]

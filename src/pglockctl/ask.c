@@ -57,6 +57,8 @@ static const struct {
     {PGLOCKD_ERR, "outcome_unknown", CTL_UNREACHABLE},
     {PGLOCKD_ERR, "too_many_connections", CTL_UNREACHABLE},
     {PGLOCKD_ERR, "too_many_waiters", CTL_BUSY},
+    {PGLOCKD_ERR, "too_many_leases", CTL_BUSY},
+    {PGLOCKD_ERR, "too_many_sessions", CTL_BUSY},
     {PGLOCKD_ERR, "internal", CTL_UNREACHABLE},
     {PGLOCKD_ERR, "cancelled", CTL_BUSY},
     {PGLOCKD_ERR, "fenced", CTL_BUSY},

@@ -31,6 +31,9 @@ static const struct {
     [OUTCOME_TOO_MANY_OF_RESOURCE] = {STATUS_ERR, "too_many_waiters",
                                       "too many requests wait for this resource in this daemon, "
                                       "try again later"},
+    [OUTCOME_TOO_MANY_LEASES] = {STATUS_ERR, "too_many_leases",
+                                 "this owner would hold or wait for more resources than "
+                                 "max_leases_per_owner allows: release some of them first"},
     [OUTCOME_DRAINING] = {STATUS_ERR, "unavailable",
                           "the daemon is stopping; nothing was done, ask another one"},
     [OUTCOME_UNAVAILABLE] = {STATUS_ERR, "unavailable",

@@ -149,7 +149,7 @@ static void on_open_rows(struct ask *a, int question, const struct link_rows *ro
 {
     struct request *r = container_of(a, struct request, ask);
     (void)question;
-    r->session = link_int(rows, 0, 0);
+    r->session = link_is_null(rows, 0, 0) ? 0 : link_int(rows, 0, 0);
     r->repeated = link_int(rows, 0, 1) != 0;
 }
 
@@ -160,6 +160,13 @@ static void on_opened(struct ask *a, bool ok)
         return;
     if (!ok) {
         unknown(r);
+        return;
+    }
+    if (r->session == 0) {
+        count_limit_met(LIMIT_SESSIONS_PER_OWNER);
+        request_fail(r, STATUS_ERR, "too_many_sessions",
+                     "this owner has as many sessions as max_sessions_per_owner allows: close one "
+                     "of them first");
         return;
     }
     conn_add_session(r->conn, r->session);
@@ -199,6 +206,7 @@ static bool arg_open(struct request *r, const struct wire_request *w, struct str
 static void verb_open(struct request *r, const struct wire_request *w)
 {
     struct str owner, note, id;
+    size_t max = r->conn->server->o.settings->max_sessions_per_owner;
     if (!arg_open(r, w, &owner, &note, &id))
         return;
     if (!make_secret(&r->text)) {
@@ -215,6 +223,10 @@ static void verb_open(struct request *r, const struct wire_request *w)
     link_param_text(p, note);
     link_param_text(p, id);
     link_param_text(p, buf_str(&r->text));
+    if (max > 0)
+        link_param_int4(p, (int32_t)max);
+    else
+        link_param_null(p);
     request_start(r, true, ask_writer);
 }
 

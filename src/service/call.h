@@ -34,10 +34,11 @@ enum outcome {
     OUTCOME_TOO_MANY, /* the bound on waiters is reached */
     OUTCOME_TOO_MANY_OF_OWNER,
     OUTCOME_TOO_MANY_OF_RESOURCE,
-    OUTCOME_DRAINING,    /* surely not done: the daemon is stopping */
-    OUTCOME_UNAVAILABLE, /* surely not done */
-    OUTCOME_UNKNOWN,     /* done or not: asking again could not tell */
-    OUTCOME_INTERNAL,    /* the database refused it: a fault of pglockd or its schema */
+    OUTCOME_TOO_MANY_LEASES, /* of its owner */
+    OUTCOME_DRAINING,        /* surely not done: the daemon is stopping */
+    OUTCOME_UNAVAILABLE,     /* surely not done */
+    OUTCOME_UNKNOWN,         /* done or not: asking again could not tell */
+    OUTCOME_INTERNAL,        /* the database refused it: a fault of pglockd or its schema */
     OUTCOMES
 };
 

@@ -38,7 +38,9 @@ enum renewed { RENEWED_LEASE, RENEWED_SESSION, RENEWED_COUNT };
     X(REQUEST_RATE_PER_NAME, "max_request_rate_per_name")                                          \
     X(WAITERS, "max_waiters")                                                                      \
     X(WAITERS_PER_RESOURCE, "max_waiters_per_resource")                                            \
-    X(WAITERS_PER_OWNER, "max_waiters_per_owner")
+    X(WAITERS_PER_OWNER, "max_waiters_per_owner")                                                  \
+    X(LEASES_PER_OWNER, "max_leases_per_owner")                                                    \
+    X(SESSIONS_PER_OWNER, "max_sessions_per_owner")
 
 enum limit {
 #define X(id, name) LIMIT_##id,

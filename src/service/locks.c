@@ -46,6 +46,7 @@ static const char *const outcome_names[OUTCOMES] = {
     [OUTCOME_TOO_MANY] = "too_many_waiters",
     [OUTCOME_TOO_MANY_OF_OWNER] = "too_many_of_owner",
     [OUTCOME_TOO_MANY_OF_RESOURCE] = "too_many_of_resource",
+    [OUTCOME_TOO_MANY_LEASES] = "too_many_leases",
     [OUTCOME_DRAINING] = "draining",
     [OUTCOME_UNAVAILABLE] = "unavailable",
     [OUTCOME_UNKNOWN] = "outcome_unknown",
@@ -572,6 +573,10 @@ static void on_acquired(struct op *op)
     case OP_OTHER_LIMIT:
         answer(call, OUTCOME_LIMIT_MISMATCH);
         break;
+    case OP_TOO_MANY:
+        count_limit_met(LIMIT_LEASES_PER_OWNER);
+        answer(call, OUTCOME_TOO_MANY_LEASES);
+        break;
     case OP_UNAVAILABLE:
         answer(call, OUTCOME_UNAVAILABLE);
         break;
@@ -589,6 +594,7 @@ void locks_acquire(struct call *call)
     call->op.wait = call->wait_ms > 0 && !s->draining && places_take(call, &call->may_not_wait);
     /* Behind others that wait it will wait, too: nobody is served sooner if it hurries. */
     call->op.lazy = call->op.wait && *crowd(call) > 0;
+    call->op.leases_max = (int32_t)s->o.settings->max_leases_per_owner;
     call->op.done = on_acquired;
     submit(call);
 }

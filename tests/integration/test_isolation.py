@@ -45,6 +45,26 @@ def test_acquire_reads_after_it_has_the_guard(daemons, begin, resource):
     late.rollback()
 
 
+def test_two_batches_of_one_owner(daemons, begin, resource):
+    """Race: two daemons count what an owner holds, each sees room for one more, and both grant it.
+
+    Fix: who decides about an owner with a limit holds that owner's guard until the commit. A batch
+    waits for it, and counts in a later statement; a claim answers r, and is asked again.
+    """
+    first, second = daemons
+    asked = {"owner": f"{resource} owner", "most": 1}
+    early, late = begin(), begin()
+    first.lock(f"{resource}/a", cursor=early.cursor(), **asked)
+    assert second.claim(f"{resource}/tree*", **asked) == ("r", None)
+    batch = Background(late, second.connection, lambda: second.acquire({"resource": f"{resource}/b", **asked},
+                                                                       cursor=late.cursor()))
+    early.commit()
+    assert batch.join() == [("o", None)]
+    late.commit()
+    assert second.claim(f"{resource}/tree*", **asked) == ("o", None)
+    second.lock(f"{resource}/b", owner="another", most=1)
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_a_snapshot_of_the_whole_transaction_is_refused(daemons, begin, resource, level):
     """Race: under REPEATABLE READ the decision sees the database as it was before the guard; two

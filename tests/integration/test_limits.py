@@ -185,6 +185,101 @@ def test_who_need_not_wait_is_not_limited(peer, resource):
             client.ask_ok(f"UNLOCK {resource} token={token}")
 
 
+# ---- what one owner has ----
+
+def test_leases_of_one_owner(peer, resource):
+    """The database counts: a second daemon gives no second helping."""
+    one = peer("--max-leases-per-owner", "2")
+    two = peer("--max-leases-per-owner", "2")
+    owner = f"owner={resource.replace('/', '-')}"
+    with Lines(one.line) as client, Lines(two.line) as other:
+        token = client.lock(f"{resource}/a", owner)
+        other.lock(f"{resource}/b", owner)
+        for more in f"{resource}/c", f"{resource}/c scope=tree", f"{resource}/c {resource}/d", f"{resource}/a wait=inf":
+            reply = other.ask(f"LOCK {more} {owner}")
+            assert (reply.status, reply.code) == ("ERR", "too_many_leases"), more
+            assert "max_leases_per_owner" in reply["message"]
+        other.lock(f"{resource}/c", owner + "-other")
+        client.ask_ok(f"UNLOCK {resource}/a token={token}")
+        other.lock(f"{resource}/a", owner)
+    assert (limits_met(one, "max_leases_per_owner"), limits_met(two, "max_leases_per_owner")) == (0, 4)
+
+
+def test_what_an_owner_waits_for_counts_as_held(peer, resource, connect):
+    limited = peer("--max-leases-per-owner", "2")
+    holder = connect()
+    token = holder.lock(f"{resource}/a")
+    with Lines(limited.line, resource.replace("/", "-")) as client:
+        client.send(f"@a LOCK {resource}/a wait=inf")
+        wait_for_queue(holder, f"{resource}/a", 1)
+        client.lock(f"{resource}/b")
+        assert client.ask(f"LOCK {resource}/c").code == "too_many_leases"
+        holder.ask_ok(f"UNLOCK {resource}/a token={token}")
+        granted = client.reply()
+        assert (granted.tag, granted.status) == ("a", "OK")
+        assert client.ask(f"LOCK {resource}/c").code == "too_many_leases"
+        client.ask_ok(f"UNLOCK {resource}/a token={granted['token']}")
+        client.lock(f"{resource}/c")
+
+
+def test_a_pipeline_of_one_owner_gets_what_it_may(peer, resource):
+    """However the requests fall into batches: as many as it may have, and each other one is refused for that."""
+    limited = peer("--max-leases-per-owner", "10")
+    with Lines(limited.line, resource.replace("/", "-")) as client:
+        client.send(*[f"LOCK {resource}/{n}" for n in range(300)])
+        replies = [client.reply() for _ in range(300)]
+    assert [reply.status for reply in replies].count("OK") == 10
+    assert {reply.code for reply in replies if reply.status != "OK"} == {"too_many_leases"}
+    assert limits_met(limited, "max_leases_per_owner") == 290
+
+
+def test_what_one_identity_has(peer, identity, resource):
+    """Where auth is on the name counts, and owner is a label."""
+    limited = peer("--auth", "on", "--log-level", "debug", "--max-leases-per-owner", "1", "--max-sessions-per-owner", "1")
+    one, two = resource.replace("/", "-"), resource.replace("/", ".")
+    keys = {name: identity(name, "lock:*", daemons=(limited,)) for name in (one, two)}
+    with Lines(limited.line) as client, Lines(limited.line) as other:
+        client.ask_ok(f"HELLO key={keys[one]}")
+        other.ask_ok(f"HELLO key={keys[two]}")
+        client.lock(f"{resource}/a", "owner=a")
+        client.ask_ok("SESSION OPEN owner=a")
+        assert client.ask(f"LOCK {resource}/b owner=b").code == "too_many_leases"
+        assert client.ask("SESSION OPEN owner=b").code == "too_many_sessions"
+        other.lock(f"{resource}/b", "owner=a")
+        other.ask_ok("SESSION OPEN owner=a")
+
+
+def test_the_number_of_leases_is_reloadable(make_daemon, tmp_path):
+    conf = tmp_path / "pglockd.ini"
+    conf.write_text("[pglockd]\nmax_leases_per_owner = 1\n")
+    limited = make_daemon("--config", str(conf))
+    with Lines(limited.line, "build") as client:
+        client.lock("a")
+        assert client.ask("LOCK b").code == "too_many_leases"
+        conf.write_text("[pglockd]\nmax_leases_per_owner = 2\n")
+        limited.signal(signal.SIGHUP)
+        eventually(lambda: client.ask("LOCK b").status == "OK")
+        assert client.ask("LOCK c").code == "too_many_leases"
+
+
+def test_sessions_of_one_owner(peer, resource):
+    one = peer("--max-sessions-per-owner", "2")
+    two = peer("--max-sessions-per-owner", "2")
+    owner = f"owner={resource.replace('/', '-')}"
+    with Lines(one.line) as client, Lines(two.line) as other:
+        first = client.ask_ok(f"SESSION OPEN {owner} id=k")
+        other.ask_ok(f"SESSION OPEN {owner}")
+        for each in client, other:
+            reply = each.ask(f"SESSION OPEN {owner}")
+            assert (reply.status, reply.code) == ("ERR", "too_many_sessions")
+            assert "max_sessions_per_owner" in reply["message"]
+        assert client.ask_ok(f"SESSION OPEN {owner} id=k")["session"] == first["session"]  # it is no other one
+        other.ask_ok(f"SESSION OPEN {owner}-other")
+        client.ask_ok(f"SESSION CLOSE {first['session']}")
+        other.ask_ok(f"SESSION OPEN {owner}")
+    assert (limits_met(one, "max_sessions_per_owner"), limits_met(two, "max_sessions_per_owner")) == (1, 1)
+
+
 # ---- rows ----
 
 @pytest.mark.parametrize("asked,status", [(5, "OK"), (6, "ERR")])

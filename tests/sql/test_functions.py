@@ -57,6 +57,86 @@ def test_many_resources_in_one_unsorted_batch(me, resource, crowded):
         assert status == ("g" if i < 7 else "w" if i % 2 else "b"), i
 
 
+# ---- acquire_batch: how much an owner may have ----
+
+def test_an_owner_gets_as_much_as_it_may(me, resource):
+    asked = {"owner": resource, "most": 3}
+    answers = me.acquire(*[{"resource": f"{resource}/{i}", **asked} for i in range(5)])
+    assert "".join(s for s, _ in answers) == "gggoo"
+    assert me.acquire({"resource": f"{resource}/5", **asked}) == [("o", None)]
+    assert me.release((f"{resource}/1", answers[1][1]))[0][0] == "g"
+    me.lock(f"{resource}/5", **asked)
+
+
+def test_who_is_refused_for_another_reason_takes_no_room(me, other, resource):
+    other.lock(f"{resource}/0")
+    answers = me.acquire(*[{"resource": f"{resource}/{i}", "owner": resource, "most": 1} for i in range(3)])
+    assert "".join(s for s, _ in answers) == "bgo"
+
+
+def test_who_waits_counts_and_gets_its_lease(me, other, resource):
+    held = other.lock(f"{resource}/0")
+    asked = {"owner": resource, "most": 2}
+    answers = me.acquire(*[{"resource": f"{resource}/{i}", "wait": True, **asked} for i in range(4)])
+    assert "".join(s for s, _ in answers) == "wgoo"
+    other.release((f"{resource}/0", held))
+    assert list(me.collect()) == [(me.requests[0], f"{resource}/0")]
+    assert me.acquire({"resource": f"{resource}/2", **asked}) == [("o", None)]  # as a lease it counts, too
+
+
+def test_who_shares_a_batch_with_an_owner_at_its_limit(me, resource):
+    """Those of others, and of owners without a limit, are decided as ever, also for the same resource."""
+    answers = me.acquire(
+        {"resource": f"{resource}/a", "owner": "x" + resource, "most": 1, "exclusive": False},
+        {"resource": f"{resource}/a", "owner": "y" + resource, "most": 5, "exclusive": False},
+        {"resource": f"{resource}/a", "exclusive": False},
+        {"resource": f"{resource}/b", "owner": "x" + resource, "most": 1},
+        {"resource": f"{resource}/c", "owner": "x" + resource})
+    assert "".join(s for s, _ in answers) == "gggog"
+
+
+def test_an_identity_counts_whatever_its_owner(me, resource):
+    def ask(i, **more):
+        return {"resource": f"{resource}/{i}", "owner": str(i), "identity": f"{resource}@", "most": 1, **more}
+    assert "".join(s for s, _ in me.acquire(ask(0), ask(1), ask(2, identity=""))) == "gog"
+
+
+def test_a_repeated_id_is_found_past_the_limit(me, resource):
+    asked = {"owner": resource, "most": 1, "id": resource}
+    token = me.lock(f"{resource}/a", **asked)
+    assert me.acquire({"resource": f"{resource}/a", **asked}) == [("a", token)]
+    assert me.acquire({"resource": f"{resource}/b", **asked, "id": "another"}) == [("o", None)]
+
+
+def test_a_set_counts_as_many_as_it_has(me, resource):
+    asked = {"owner": resource, "most": 3}
+    me.lock(f"{resource}/a", **asked)
+    assert me.claim(f"{resource}/b", f"{resource}/c", f"{resource}/d", **asked) == ("o", None)
+    assert me.claim(f"{resource}/b", f"{resource}/c", **asked)[0] == "g"
+    assert me.claim(f"{resource}/d*", **asked) == ("o", None)
+    assert holders(me.cursor, f"{resource}/d") == []
+
+
+def test_a_changed_mode_is_no_lease_more(me, other, resource):
+    asked = {"owner": resource, "most": 1}
+    token = me.lock(resource, exclusive=False, **asked)
+    beside = other.lock(resource, exclusive=False)
+    assert me.change(resource, token, True, wait=True)[0] == "w"
+    assert me.acquire({"resource": f"{resource}/b", **asked}) == [("o", None)]
+    other.release((resource, beside))
+    assert me.collect()
+    assert me.acquire({"resource": f"{resource}/b", **asked}) == [("o", None)]
+
+
+def test_what_was_given_away_counts_for_who_locked_it(me, resource):
+    asked = {"owner": resource, "most": 1}
+    token = me.lock(resource, **asked)
+    given = call(me.cursor, "transfer_lease", resource, token, "another" + resource, None, "", 30000)
+    assert given["o_status"] == "g"
+    assert me.acquire({"resource": f"{resource}/b", **asked}) == [("o", None)]
+    me.lock(f"{resource}/b", **{**asked, "owner": "another" + resource})
+
+
 @either_way
 def test_free_and_held_resources_in_one_batch(me, other, resource, crowded):
     names = sorted(f"{resource}/{i:02}" for i in range(20))
