@@ -6,8 +6,9 @@
  * comparisons. A name or key that turns invalid ends its connections; a right that is taken away
  * ends what waits by it.
  *
- * A refused key is answered after a second, in which nothing more is read from the connection: who
- * guesses has to open connections, and is seen in the metrics and the log.
+ * A refused key, or secret of a session, is answered after a second, in which nothing more is read
+ * from the connection: who guesses has to open connections, and is seen in the metrics and the log.
+ * Whose key or secret is guessed notices nothing of it.
  */
 
 #include <errno.h>
@@ -26,7 +27,7 @@
 
 enum {
     SLOWED_MS = 1000,
-    REFUSED_MAX = 3, /* keys of one connection, then it is closed */
+    REFUSED_MAX = 3, /* keys and secrets of one connection, then it is closed */
 };
 
 enum auth_result { AUTH_ACCEPTED, AUTH_REFUSED, AUTH_RESULTS };
@@ -259,19 +260,22 @@ void request_deny_lost_right(struct request *r)
     request_fail(r, STATUS_DENIED, "no_right", "the right to this lock was taken away meanwhile");
 }
 
-/* --- keys --- */
+/* --- what was refused is answered later --- */
 
-static void answer_slowed(struct conn *c)
+static void answer_slowed(struct request *r)
 {
-    struct request *r = c->slowed_hello;
-    auth_unslow(c);
+    struct conn *c = r->conn;
+    enum close_reason reason = r->slowed_as;
+    auth_clear(r);
     r->queued_us += 1000 * SLOWED_MS;
-    request_fail(
-        r, STATUS_DENIED, "key_refused",
-        "the key is not known, has expired or was revoked: ask who administers pglockd for "
-        "another one (pglockctl key)");
+    r->refuse(r);
     if (c->refused >= REFUSED_MAX)
-        conn_end(c, CLOSE_KEY_REFUSED);
+        conn_end(c, reason);
+}
+
+static struct request *first_slowed(const struct server *s)
+{
+    return list_first(&s->slowed, struct request, slowed);
 }
 
 static void watch_slowed(struct server *s)
@@ -279,8 +283,7 @@ static void watch_slowed(struct server *s)
     ev_timer_stop(s->o.loop, &s->slowed_timer);
     if (list_empty(&s->slowed))
         return;
-    int64_t left_us =
-        list_first(&s->slowed, struct conn, slowed)->slowed_until_us - clock_mono_us();
+    int64_t left_us = first_slowed(s)->slowed_until_us - clock_mono_us();
     ev_timer_set(&s->slowed_timer, left_us > 0 ? (double)left_us / 1e6 : 0., 0.);
     ev_timer_start(s->o.loop, &s->slowed_timer);
 }
@@ -289,16 +292,38 @@ static void on_slowed(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct server *s = w->data;
     (void)loop, (void)revents;
-    while (!list_empty(&s->slowed) &&
-           list_first(&s->slowed, struct conn, slowed)->slowed_until_us <= clock_mono_us())
-        answer_slowed(list_first(&s->slowed, struct conn, slowed));
+    while (!list_empty(&s->slowed) && first_slowed(s)->slowed_until_us <= clock_mono_us())
+        answer_slowed(first_slowed(s));
     watch_slowed(s);
 }
 
-void auth_unslow(struct conn *c)
+void auth_doubt(struct request *r)
 {
-    list_remove(&c->slowed);
-    c->slowed_hello = NULL;
+    r->conn->doubted += !r->doubted;
+    r->doubted = true;
+}
+
+void auth_clear(struct request *r)
+{
+    list_remove(&r->slowed);
+    if (!r->doubted)
+        return;
+    r->doubted = false;
+    r->conn->doubted--;
+    conn_mark_dirty(r->conn); /* it may be read from again */
+}
+
+static void slow(struct request *r, enum close_reason reason, void (*refuse)(struct request *r))
+{
+    struct server *s = r->conn->server;
+    auth_doubt(r);
+    r->conn->refused++;
+    r->slowed_as = reason;
+    r->refuse = refuse;
+    r->slowed_until_us = clock_mono_us() + 1000 * SLOWED_MS;
+    list_append(&s->slowed, &r->slowed);
+    if (!ev_is_active(&s->slowed_timer))
+        watch_slowed(s);
 }
 
 /* Where the other end is; "unix" where it is this machine. */
@@ -312,21 +337,36 @@ static const char *address_of(const struct conn *c, char out[static NI_MAXHOST])
     return out;
 }
 
+static void log_refused(const struct conn *c, const char *event)
+{
+    char address[NI_MAXHOST];
+    if (slow_log_may(&c->server->refused_log, "keys_refused_left_out"))
+        log_warn(event, "conn=%" PRIu64 " address=%s client=%s", c->id, address_of(c, address),
+                 log_quote(buf_str(&c->name)));
+}
+
+void auth_refuse_secret(struct request *r, void (*refuse)(struct request *r))
+{
+    metric_add(M_SECRETS_REFUSED, 1);
+    log_refused(r->conn, "secret_refused");
+    slow(r, CLOSE_SECRET_REFUSED, refuse);
+}
+
+/* --- keys --- */
+
+static void deny_key(struct request *r)
+{
+    request_fail(
+        r, STATUS_DENIED, "key_refused",
+        "the key is not known, has expired or was revoked: ask who administers pglockd for "
+        "another one (pglockctl key)");
+}
+
 static void refuse_key(struct request *r)
 {
-    struct conn *c = r->conn;
-    struct server *s = c->server;
-    char address[NI_MAXHOST];
     count(AUTH_KEY, AUTH_REFUSED);
-    if (slow_log_may(&s->refused_log, "keys_refused_left_out"))
-        log_warn("key_refused", "conn=%" PRIu64 " address=%s client=%s", c->id,
-                 address_of(c, address), log_quote(buf_str(&c->name)));
-    c->refused++;
-    c->slowed_hello = r;
-    c->slowed_until_us = clock_mono_us() + 1000 * SLOWED_MS;
-    list_append(&s->slowed, &c->slowed);
-    if (!ev_is_active(&s->slowed_timer))
-        watch_slowed(s);
+    log_refused(r->conn, "key_refused");
+    slow(r, CLOSE_KEY_REFUSED, deny_key);
 }
 
 static void deny_other_identity(struct request *r)
@@ -361,7 +401,7 @@ bool auth_by_key(struct request *r, struct str secret)
 
 bool auth_holds(const struct conn *c)
 {
-    return c->server->auth_waits || c->slowed_hello;
+    return c->server->auth_waits || c->doubted > 0;
 }
 
 void auth_look(struct server *s)

@@ -57,7 +57,6 @@ void conn_accept(struct server *s, int fd, bool tls, struct tally_entry *from)
     list_init(&c->dirty);
     list_init(&c->more);
     list_init(&c->at);
-    list_init(&c->slowed);
     list_append(&s->conns, &c->at);
     s->connections++;
     metric_add(M_CONNECTIONS, 1);
@@ -105,7 +104,6 @@ void conn_close(struct conn *c, enum close_reason reason)
     list_remove(&c->at);
     list_remove(&c->dirty);
     list_remove(&c->more);
-    auth_unslow(c);
     list_remove(&c->arriving);
     tally_drop(s->addresses, c->from);
     tally_drop(s->names, c->known_as);
@@ -153,7 +151,6 @@ void conn_end(struct conn *c, enum close_reason reason)
 
 void conn_revoke(struct conn *c)
 {
-    auth_unslow(c);
     conn_listen(c, false);
     conn_orphan_requests(c);
     buf_clear(&c->bound);

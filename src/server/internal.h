@@ -38,6 +38,7 @@ enum {
     X(IDLE, "idle_timeout", "nothing came for too long: send PING to keep a connection")           \
     X(DRAIN, "shutting_down", "the daemon is stopping")                                            \
     X(KEY_REFUSED, "key_refused", "too many keys were refused on this connection")                 \
+    X(SECRET_REFUSED, "secret_refused", "too many secrets were refused on this connection")        \
     X(REVOKED, "revoked", "the key or the name of this connection is not valid any more")          \
     X(TOO_MANY, "too_many_connections", "no more connections are accepted, try again later")       \
     X(IO, "io_error", "the connection failed")
@@ -98,7 +99,7 @@ struct server {
     struct slow_log slow_log;
     struct identities *identities; /* NULL where auth is off */
     bool auth_waits;               /* no lines are taken until rights are confirmed */
-    struct list slowed;            /* connections whose refused key is answered later */
+    struct list slowed;            /* requests whose refused key or secret is answered later */
     ev_timer slowed_timer;
     struct slow_log refused_log;
     struct http_failures http_failures[HTTP_FAILURE_SLOTS];
@@ -157,14 +158,12 @@ struct conn {
     struct api_key *key;       /* by which it was shown; NULL: by other means */
     enum auth_source source;   /* by what it was shown */
     bool settled;              /* something was asked for under that name */
-    unsigned refused;          /* keys */
-    struct list slowed;
-    struct request *slowed_hello; /* not answered yet, for a refused key */
-    int64_t slowed_until_us;
-    struct buf sessions; /* int64_t: those that it opened or resumed */
-    struct buf bound;    /* leases that end with it; bound.c */
-    struct list watches; /* watch_verbs.c */
-    bool gap;            /* events were left out: to be told when there is room */
+    unsigned refused;          /* keys and secrets */
+    unsigned doubted;          /* requests that are being refused, or whose secret is looked at */
+    struct buf sessions;       /* int64_t: those that it opened or resumed */
+    struct buf bound;          /* leases that end with it; bound.c */
+    struct list watches;       /* watch_verbs.c */
+    bool gap;                  /* events were left out: to be told when there is room */
 };
 
 /* The statuses of the protocol. */
@@ -194,11 +193,17 @@ struct verb;
 struct request {
     struct list at; /* in conn->requests */
     struct conn *conn;
+    struct list slowed; /* in server->slowed */
+    int64_t slowed_until_us;
+    enum close_reason slowed_as; /* what the connection is closed as, if it was one too many */
+    void (*refuse)(struct request *r); /* when it has been slowed */
+    bool doubted;                      /* as conn->doubted counts them */
     const struct verb *verb;
     int64_t received_us;
     struct call *call;                  /* while it is with the service */
     struct rate_call *rate_call;        /* while it asks for permits */
     int64_t session;                    /* that it is about; 0: none */
+    bool shows_secret;                  /* of that session */
     void (*allowed)(struct request *r); /* when the secret is right */
     bool permit_taken;                  /* by a LOCK that pays where it is granted */
     void (*start)(struct request *r);   /* to be called when its turn comes; NULL: started */
@@ -341,7 +346,15 @@ void auth_look(struct server *s);
 void auth_start(struct server *s);
 void auth_stop(struct server *s);
 void auth_reload(struct server *s);
-void auth_unslow(struct conn *c); /* the connection is closed */
+/*
+ * A secret of the request is being looked at: no line is taken from its connection until it is
+ * known what came of it.
+ */
+void auth_doubt(struct request *r);
+/* It was right, or nobody could tell; or the client is gone. */
+void auth_clear(struct request *r);
+/* It was wrong: counts that, and has refuse(r) answer when the client has waited for it. */
+void auth_refuse_secret(struct request *r, void (*refuse)(struct request *r));
 void auth_register_metrics(void);
 void auth_count_key(bool accepted); /* that was shown elsewhere */
 

@@ -38,6 +38,7 @@ struct request *request_new(struct conn *c, struct str tag)
     r->received_us = clock_mono_us();
     memcpy(r->tag, tag.p ? tag.p : "", tag.n);
     list_init(&r->at);
+    list_init(&r->slowed);
     list_append(&c->requests, &r->at);
     c->inflight++;
     metric_add(M_REQUESTS_OPEN, 1);
@@ -192,6 +193,7 @@ struct request *request_by_tag(struct conn *c, struct str tag)
 void request_orphan(struct request *r)
 {
     lock_limits_orphan(r);
+    auth_clear(r);
     list_remove(&r->at);
     metric_add(M_REQUESTS_OPEN, -1);
     r->conn = NULL;

@@ -90,10 +90,19 @@ void session_lost(struct request *r, int64_t session, struct str reason, int64_t
 }
 
 /* The secret is another one, or the session somebody else's: which, nobody is told. */
-static void deny(struct request *r)
+static void deny_secret(struct request *r)
 {
     request_fail(r, STATUS_DENIED, "denied", "that is not the secret of session %" PRId64 "%s",
                  r->session, r->conn->identity ? ", or the session is another identity's" : "");
+}
+
+/* Without a secret, on a connection that has opened the session, nothing was guessed. */
+static void deny(struct request *r)
+{
+    if (r->doubted)
+        auth_refuse_secret(r, deny_secret);
+    else
+        deny_secret(r);
 }
 
 static void unknown(struct request *r)
@@ -104,6 +113,8 @@ static void unknown(struct request *r)
 
 static void ask(struct request *r, struct reader *reader)
 {
+    if (r->shows_secret)
+        auth_doubt(r);
     r->asking = true;
     reader_ask(reader, &r->ask, r->conn->server->o.settings->request_timeout_ms);
 }
@@ -129,6 +140,8 @@ static void keep_status(struct request *r, const struct link_rows *rows, int rea
 static bool was_done(struct request *r, bool ok)
 {
     int64_t status = ok ? r->total : 0; /* r may be gone once it is answered */
+    if (status != 'd')
+        auth_clear(r);
     if (!ok)
         unknown(r);
     else if (status == 'd')
@@ -424,12 +437,14 @@ static void on_allowed(struct ask *a, bool ok)
     struct request *r = query_take_ask(a);
     if (r == NULL)
         return;
+    bool allowed = ok && r->total == 'g';
+    bool denied = ok && r->total == 'd';
+    if (!denied || r->call == NULL)
+        auth_clear(r);
     if (r->call == NULL) {
         request_release(r);
         return;
     }
-    bool allowed = ok && r->total == 'g';
-    bool denied = ok && r->total == 'd';
     r->total = 0;
     buf_clear(&r->text); /* the secret: what comes gathers its own texts there */
     if (allowed) {
@@ -451,6 +466,7 @@ static void on_allowed(struct ask *a, bool ok)
 void session_check(struct request *r, int64_t session, void (*allowed)(struct request *r))
 {
     r->session = session;
+    r->shows_secret = true;
     r->allowed = allowed;
     r->ask = (struct ask){
         .questions = 1, .question = {ASK_SESSION_ALLOW}, .rows = on_allow_rows, .done = on_allowed};
@@ -504,6 +520,7 @@ static void act(struct request *r, const struct wire_request *w, const struct ac
     if (!arg_action(r, w, act, &secret))
         return;
     bool resumes = act->done == on_resumed;
+    r->shows_secret = secret.p != NULL;
     r->ask = (struct ask){.questions = resumes ? 2 : 1,
                           .question = {act->question, ASK_SESSION_LOCKS},
                           .rows = act->rows,

@@ -347,16 +347,54 @@ def test_guessed_tokens(victim, honest, resource):
 
 
 def test_guessed_secrets(victim, honest, resource):
-    with Lines(victim.line) as holder, Lines(victim.line) as guesser:
+    with Lines(victim.line) as holder:
         session = holder.ask_ok("SESSION OPEN ttl=5m")
         secret = session["secret"]
-        guesses = [secret[:-1], secret + "0", secret[::-1], secret.swapcase(), "", "0" * len(secret)]
+        guesses = [secret[:-1], secret + "0", secret[::-1], secret.swapcase(), "0" * len(secret)]
         guesses += [secret[:n] + ("0" if secret[n] != "0" else "1") + secret[n + 1:]
                     for n in range(0, len(secret), 4)]
-        for guess in {g for g in guesses if g != secret}:
-            reply = guesser.ask(f'SESSION CLOSE {session["session"]} secret="{guess}"')
-            assert reply.status in ("DENIED", "ERR", "LOST"), (guess, reply)
+        guesses = [guess for guess in dict.fromkeys(guesses) if guess != secret]
+        clients = [Lines(victim.line) for _ in guesses]
+        for client, guess in zip(clients, guesses):
+            client.send(f'SESSION CLOSE {session["session"]} secret="{guess}"')
+        for client, guess in zip(clients, guesses):
+            assert client.reply().status == "DENIED", guess
+            client.close()
         holder.ask_ok(f"SESSION KEEPALIVE {session['session']}")
+
+
+GUESSES = ["SESSION KEEPALIVE {} secret={:032x}", "SESSION CLOSE {} secret={:032x}", "SESSION RESUME {} secret={:032x}",
+           "LOCK {r} session={} secret={:032x} wait=inf"]
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+@pytest.mark.parametrize("guess", GUESSES, ids=lambda guess: re.sub(r" \{.*", "", guess))
+def test_guessing_secrets_ends_the_connection(victim, honest, resource, guess, tagged):
+    """One is looked at at a time, the third is the last; who has the session and the secret is served meanwhile."""
+    before = victim.count("pglockd_session_secrets_refused_total")
+    with Lines(victim.line) as holder, Lines(victim.line) as heir, Lines(victim.line) as guesser:
+        session = holder.ask_ok("SESSION OPEN ttl=5m")
+        number, secret = session["session"], session["secret"]
+        guesser.send(*[f"@g{n} " * tagged + guess.format(number, n, r=resource) for n in range(50)])
+        eventually(lambda: victim.count("pglockd_session_secrets_refused_total") > before)
+        holder.ask_ok(f"SESSION KEEPALIVE {number}")
+        heir.ask_ok(f"SESSION RESUME {number} secret={secret}")
+        heir.ask_ok(f"LOCK {resource}/other session={number}")
+        replies = guesser.rest()
+        assert [reply.status for reply in replies] == ["DENIED"] * 3 + ["BYE"], replies
+        assert replies[-1].code == "secret_refused"
+        assert victim.count("pglockd_session_secrets_refused_total") == before + 3
+        assert secret not in victim.log_path.read_text()
+
+
+def test_who_is_doubted_for_a_moment_goes_on(victim, honest, resource):
+    """Secrets that are right hold nobody up, however many are shown at once; nor does a session that is gone."""
+    with Lines(victim.line) as opener, Lines(victim.line) as client:
+        sessions = [opener.ask_ok("SESSION OPEN ttl=5m") for _ in range(20)]
+        client.send(*[f"@{n} SESSION KEEPALIVE {s['session']} secret={s['secret']}" for n, s in enumerate(sessions)],
+                    *[f"@x{n} SESSION KEEPALIVE 99999999{n} secret=x" for n in range(5)], "@ping PING")
+        statuses = {reply.tag: reply.status for reply in (client.reply() for _ in range(26))}
+        assert statuses == {**{str(n): "OK" for n in range(20)}, **{f"x{n}": "LOST" for n in range(5)}, "ping": "OK"}
 
 
 # ---- HTTP that two programs read differently ----

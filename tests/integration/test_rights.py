@@ -413,14 +413,16 @@ def test_ids_of_other_names_are_others(login, resource):
     assert ben.ask_ok("SESSION OPEN id=job owner=same")["session"] != session
 
 
-def test_a_session_takes_the_secret_and_the_name(login, secure, resource):
-    ann, ben = login("ann", "lock:*"), login("ben", "lock:*")
+def test_a_session_takes_the_secret_and_the_name(login, identity, secure, resource):
+    ann, key = login("ann", "lock:*"), identity("ben", "lock:*")
     opened = ann.ask_ok("SESSION OPEN ttl=1m")
     session, secret = opened["session"], opened["secret"]
     for line in (f"SESSION KEEPALIVE {session} secret={secret}", f"SESSION RESUME {session} secret={secret}",
                  f"SESSION CLOSE {session} secret={secret}",
                  f"LOCK {resource} session={session} secret={secret}"):
-        assert ben.ask(line).status == "DENIED", line
+        with Lines(secure.line) as ben:
+            ben.ask_ok(f"HELLO key={key}")
+            assert ben.ask(line).status == "DENIED", line
     assert ann.ask_ok(f"SESSION KEEPALIVE {session}")["locks"] == 0
     with Lines(secure.line) as again:
         again.ask_ok(f"HELLO key={ann.key}")

@@ -75,15 +75,15 @@ def test_resume_from_another_daemon_tells_what_is_held_and_lost(both, resource, 
     assert b.ask_ok(f"SESSION CLOSE {session}").body == {"released": 2}
 
 
-def test_the_secret_is_needed_and_stored_hashed(both, resource, cursor):
+def test_the_secret_is_needed_and_stored_hashed(both, connect, other, resource, cursor):
     a, b = both
     session, secret = opened(a)
-    for request in (f"SESSION KEEPALIVE {session}", f"SESSION CLOSE {session}",
-                    f"SESSION RESUME {session}", f"LOCK {resource} session={session}",
-                    f"SESSION KEEPALIVE {session} secret=wrong", f"SESSION CLOSE {session} secret=wrong",
-                    f"SESSION RESUME {session} secret=wrong",
-                    f"LOCK {resource} session={session} secret=wrong"):
+    requests = (f"SESSION KEEPALIVE {session}", f"SESSION CLOSE {session}", f"SESSION RESUME {session}",
+                f"LOCK {resource} session={session}")
+    for request in requests:
         assert b.ask(request).status == "DENIED", request
+        with_wrong = connect(other).ask(f"{request} secret=wrong")
+        assert (with_wrong.status, with_wrong.code) == ("DENIED", "denied"), request
     assert b.ask_ok(f"LOCK {resource} session={session} secret={secret}")["session"] == session
     busy = b.ask(f"LOCK {resource} session={session} secret={secret}")
     assert busy.status == "BUSY" and busy["resource"] == resource and secret not in str(busy.body)
