@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "server/internal.h"
+#include "service/counts.h"
 #include "wire/duration.h"
 #include "wire/resource.h"
 
@@ -121,6 +122,7 @@ bool arg_ttl(struct request *r, const struct wire_request *w, int64_t standard, 
         return false;
     if (*out == OP_TTL_SAME || (*out >= st->ttl_min_ms && *out <= st->ttl_max_ms))
         return true;
+    count_limit_met(*out < st->ttl_min_ms ? LIMIT_TTL_MIN : LIMIT_TTL_MAX);
     request_fail(r, STATUS_ERR, "ttl_out_of_range", "ttl must be between %s and %s",
                  duration_format(st->ttl_min_ms, min), duration_format(st->ttl_max_ms, max));
     return false;

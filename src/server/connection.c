@@ -9,6 +9,7 @@
 #include "base/metrics.h"
 #include "base/xalloc.h"
 #include "server/internal.h"
+#include "service/counts.h"
 
 enum {
     BUFFER_KEEP = 4096, /* bytes of an empty buffer that a connection keeps for the next time */
@@ -166,6 +167,16 @@ static bool may_take(const struct conn *c)
            !auth_holds(c);
 }
 
+/* Reading stops, for whatever reason. */
+static void count_pause(const struct conn *c)
+{
+    const struct settings *st = c->server->o.settings;
+    if (c->inflight >= st->max_inflight)
+        count_limit_met(LIMIT_INFLIGHT);
+    if (c->in.len >= st->max_input)
+        count_limit_met(LIMIT_INPUT);
+}
+
 static void watch(struct conn *c)
 {
     const struct settings *st = c->server->o.settings;
@@ -176,6 +187,8 @@ static void watch(struct conn *c)
         events |= EV_WRITE;
     if (events == c->events)
         return;
+    if (c->events & ~events & EV_READ)
+        count_pause(c);
     ev_io_stop(c->server->o.loop, &c->io);
     c->events = events;
     ev_io_modify(&c->io, events);
@@ -299,6 +312,7 @@ static void take_line(struct conn *c, char *line, size_t n)
 static void too_long(struct conn *c)
 {
     struct buf message = {0};
+    count_limit_met(LIMIT_LINE_BYTES);
     buf_printf(&message, "a line may have at most %zu bytes; the rest of this one is skipped",
                c->server->o.settings->line_max);
     verbs_bad_line(c, (struct str){0}, "too_long", buf_cstr(&message));

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "server/internal.h"
+#include "service/counts.h"
 #include "wire/duration.h"
 #include "wire/prefix.h"
 #include "wire/resource.h"
@@ -40,6 +41,7 @@ static bool add_member(struct request *r, struct lock_args *a, struct str resour
         }
     size_t max = r->conn->server->o.settings->set_max;
     if (a->nmembers >= max) {
+        count_limit_met(LIMIT_SET);
         request_fail(r, STATUS_ERR, "too_many_resources", "a LOCK names at most %zu resources",
                      max);
         return false;

@@ -4,12 +4,14 @@
 #include "base/xalloc.h"
 #include "pg/array.h"
 #include "server/internal.h"
+#include "service/counts.h"
 #include "wire/resource.h"
 
 enum {
     HOLDERS_MAX = 1000, /* shown of one resource */
     QUEUE_MAX = 1000,
     LIST_DEFAULT = 100,
+    LIST_MAX = 1000, /* of the protocol; list_max may say less */
 };
 
 /* Columns of pglockd.holders(); those of pglockd.list_leases() begin with the resource instead. */
@@ -727,10 +729,18 @@ void verb_list(struct request *r, const struct wire_request *w)
     const struct str *of_session = wire_value(w, "session");
     const struct str *value = wire_value(w, "prefix");
     int64_t most = (int64_t)r->conn->server->o.settings->list_max;
-    if (!arg_number(r, w, "limit", 1, most, most < LIST_DEFAULT ? most : LIST_DEFAULT, &r->limit) ||
+    if (!arg_number(r, w, "limit", 1, LIST_MAX, most < LIST_DEFAULT ? most : LIST_DEFAULT,
+                    &r->limit) ||
         !arg_text(r, w, "owner", 0, 256, &owner) || !arg_cursor(r, w, &after, &after_token) ||
         (of_session && !arg_session(r, *of_session, &session)))
         return;
+    if (r->limit > most) {
+        count_limit_met(LIMIT_LIST);
+        request_fail(r, STATUS_ERR, "bad_request",
+                     "limit must be a whole number from 1 to %" PRId64 ", not %" PRId64, most,
+                     r->limit);
+        return;
+    }
     prefix = value ? *value : (struct str){0};
     const char *wrong = value ? resource_check(prefix) : NULL;
     if (wrong) {

@@ -2,6 +2,7 @@
 
 #include "base/xalloc.h"
 #include "server/internal.h"
+#include "service/counts.h"
 #include "service/watch.h"
 
 /*
@@ -91,6 +92,7 @@ static void watch_start(struct request *r)
     if (cw) /* it begins anew where this one says */
         watch_free(cw);
     else if (count == WATCHES_MAX) {
+        count_limit_met(LIMIT_WATCHES);
         request_fail(r, STATUS_ERR, "too_many_watches",
                      "a connection may watch %d prefixes: watch one above them, or UNWATCH one",
                      WATCHES_MAX);
@@ -102,6 +104,7 @@ static void watch_start(struct request *r)
     cw->watcher = watcher_new(c->server->o.service, prefix, r->limit, &callbacks, cw);
     if (cw->watcher == NULL) {
         free(cw);
+        count_limit_met(LIMIT_WATCHES);
         request_fail(r, STATUS_ERR, "too_many_watches",
                      "%zu prefixes are watched through this daemon (max_watches): try another one",
                      c->server->o.settings->max_watches);

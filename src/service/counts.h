@@ -32,8 +32,19 @@ enum reclaimer { RECLAIMER_JANITOR, RECLAIMER_LOCK, RECLAIMER_COUNT };
 /* What was renewed. */
 enum renewed { RENEWED_LEASE, RENEWED_SESSION, RENEWED_COUNT };
 
-/* Limits whose meeting refuses a request. */
+/*
+ * Limits whose meeting refuses a request, or has reading pause. Those that close or refuse a
+ * connection are counted by its reason.
+ */
 #define LIMITS(X)                                                                                  \
+    X(LINE_BYTES, "line_max")                                                                      \
+    X(INFLIGHT, "max_inflight")                                                                    \
+    X(INPUT, "max_input")                                                                          \
+    X(TTL_MIN, "ttl_min")                                                                          \
+    X(TTL_MAX, "ttl_max")                                                                          \
+    X(SET, "set_max")                                                                              \
+    X(LIST, "list_max")                                                                            \
+    X(WATCHES, "max_watches")                                                                      \
     X(REQUEST_RATE, "max_request_rate")                                                            \
     X(REQUEST_RATE_PER_NAME, "max_request_rate_per_name")                                          \
     X(WAITERS, "max_waiters")                                                                      \

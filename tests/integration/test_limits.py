@@ -131,6 +131,44 @@ def test_limited_is_busy_for_the_shell(peer):
     assert ctl(limited.line, "stats").returncode == 75
 
 
+# ---- what a request asks for ----
+
+@pytest.mark.parametrize("limit,option,line,code", [
+    ("line_max", "2000", "PING " + "x" * 2000, "too_long"),
+    ("ttl_min", "2s", "LOCK limits/ttl ttl=1s", "ttl_out_of_range"),
+    ("ttl_max", "40s", "SESSION OPEN ttl=1m", "ttl_out_of_range"),
+    ("set_max", "2", "LOCK limits/a limits/b limits/c", "too_many_resources"),
+    ("list_max", "5", "LIST limit=6", "bad_request"),
+    ("max_watches", "1", "WATCH limits/b", "too_many_watches"),
+])
+def test_what_a_request_asks_for_is_limited_and_counted(peer, limit, option, line, code):
+    limited = peer(f"--{limit}", option)
+    with Lines(limited.line) as client:
+        client.ask_ok("WATCH limits/a")
+        reply = client.ask(line)
+        assert (reply.status, reply.code) == ("ERR", code)
+        assert limits_met(limited, limit) == 1
+        client.ask_ok("PING")
+
+
+@pytest.mark.parametrize("limit,option,line", [
+    ("max_inflight", "2", "LOCK {} wait=inf"), ("max_input", "2000", "LOCK {} wait=inf note=" + "x" * 600),
+], ids=["max_inflight", "max_input"])
+def test_reading_pauses_past_what_is_in_flight(peer, connect, resource, limit, option, line):
+    """Nothing is refused or lost, it is only taken later."""
+    limited = peer(f"--{limit}", option, "--line-max", "1500", "--max-inflight", "2")
+    holder = connect()
+    token = holder.lock(resource)
+    with Lines(limited.line) as client:
+        client.send(*[line.format(resource)] * 8)
+        eventually(lambda: limits_met(limited, limit) >= 1)
+        holder.ask_ok(f"UNLOCK {resource} token={token}")
+        for _ in range(8):
+            granted = client.reply()
+            assert granted.status == "OK"
+            holder.ask_ok(f"UNLOCK {resource} token={granted['token']}")
+
+
 # ---- waiters ----
 
 def test_waiters_of_one_resource(peer, resource, connect):
