@@ -10,6 +10,7 @@
 #include "pg/advisory.h"
 #include "pg/array.h"
 #include "pg/sqlstate.h"
+#include "pg/turns.h"
 
 enum {
     /*
@@ -24,6 +25,7 @@ enum {
         1000,       /* how long to pass over locked rows, after one that was waited for in vain */
     FLIGHTS = 2,    /* batches in flight at most */
     SECOND_MIN = 8, /* operations that are worth a second batch in flight */
+    SHARE = 16,     /* operations of a connection in line, while others ask, too */
 };
 
 enum lane_state {
@@ -49,8 +51,7 @@ struct lane {
     struct lane_options o;
     struct link *link;
     enum lane_state state;
-    struct list queue;
-    size_t queued;
+    struct turns turns;             /* the queue */
     uint64_t submitted;             /* operations so far */
     struct flight flights[FLIGHTS]; /* a ring: answered in the order they were sent */
     size_t first;                   /* the oldest in flight */
@@ -101,13 +102,13 @@ static void finish(struct op *op, enum op_status status)
 /* Where an operation goes that comes back: ahead of later ones of its connection. */
 static struct list *place_in_queue(struct lane *lane, const struct op *op)
 {
-    list_for_each(at, &lane->queue)
+    list_for_each(at, &lane->turns.line)
     {
         const struct op *other = container_of(at, struct op, link);
         if (other->conn_id == op->conn_id && other->order > op->order)
             return at;
     }
-    return &lane->queue;
+    return &lane->turns.line;
 }
 
 static void requeue(struct lane *lane, struct op *op)
@@ -117,7 +118,7 @@ static void requeue(struct lane *lane, struct op *op)
     op->number = op->sent_number;
     lane->has_eager = true;
     list_insert_before(place_in_queue(lane, op), &op->link);
-    lane->queued++;
+    turns_return(&lane->turns, op);
 }
 
 static struct flight *oldest(struct lane *lane)
@@ -142,9 +143,10 @@ static void each_op(const struct flight *f, void (*fn)(void *arg, struct op *op)
 
 static void set_queued(void *arg, struct op *op)
 {
-    (void)arg;
+    struct lane *lane = arg;
     op->place = OP_QUEUED;
     op->number = op->sent_number; /* an answer without its commit may stand there */
+    turns_return(&lane->turns, op);
 }
 
 static void set_status(void *arg, struct op *op)
@@ -160,10 +162,9 @@ static void set_was_unknown(void *arg, struct op *op)
 
 static void put_back(struct lane *lane, struct flight *f)
 {
-    each_op(f, set_queued, NULL);
-    lane->queued += f->batch.count;
+    each_op(f, set_queued, lane);
     lane->has_eager = true;
-    batch_return(&f->batch, &lane->queue);
+    batch_return(&f->batch, &lane->turns.line);
 }
 
 static void finish_all(struct flight *f)
@@ -329,9 +330,11 @@ static void on_end(void *arg, const struct link_outcome *outcome)
 
 static void mark_sent(void *arg, struct op *op)
 {
+    struct lane *lane = arg;
     op->place = OP_SENT;
-    op->sent_us = *(const int64_t *)arg;
+    op->sent_us = lane->flights[(lane->first + lane->flying) % FLIGHTS].sent_us;
     op->sent_number = op->number;
+    turns_leave(&lane->turns, op);
 }
 
 static void send_batch(struct lane *lane)
@@ -340,16 +343,15 @@ static void send_batch(struct lane *lane)
     struct flight *f = &lane->flights[(lane->first + lane->flying) % FLIGHTS];
     size_t calls = 0;
     f->batch.max = lane->share;
-    if (batch_fill(&f->batch, &lane->queue, ahead ? &ahead->batch : NULL) == 0)
+    if (batch_fill(&f->batch, &lane->turns.line, ahead ? &ahead->batch : NULL) == 0)
         return;
-    lane->queued -= f->batch.count;
-    lane->has_eager = !list_empty(&lane->queue);
     ev_timer_stop(lane->o.loop, &lane->lazy);
     f->sent_us = clock_mono_us();
     f->share = lane->share;
     f->malformed = false;
     batch_news_clear(&f->news);
-    each_op(f, mark_sent, &f->sent_us);
+    each_op(f, mark_sent, lane);
+    lane->has_eager = lane->turns.queued > 0;
     /* One order of rows in every batch of every daemon: they never wait for each other in a ring.
      */
     batch_sort(&f->batch, OP_RELEASE);
@@ -378,15 +380,15 @@ static bool worth_second(const struct lane *lane)
     const struct batch *ahead = &lane->flights[lane->first].batch;
     size_t least = ahead->count / 2 > SECOND_MIN ? ahead->count / 2 : SECOND_MIN;
     bool stood_aside =
-        ahead->counts[OP_ACQUIRE] == 0 && list_first(&lane->queue, struct op, link)->lazy;
+        ahead->counts[OP_ACQUIRE] == 0 && list_first(&lane->turns.line, struct op, link)->lazy;
     return lane->flying < FLIGHTS && lane->share == lane->o.batch_max &&
-           (lane->queued >= least || stood_aside);
+           (lane->turns.lined >= least || stood_aside);
 }
 
 static bool may_send(const struct lane *lane)
 {
-    return lane->state == LANE_READY && !list_empty(&lane->queue) && !ev_is_active(&lane->pause) &&
-           (lane->flying == 0 || worth_second(lane));
+    return lane->state == LANE_READY && !list_empty(&lane->turns.line) &&
+           !ev_is_active(&lane->pause) && (lane->flying == 0 || worth_second(lane));
 }
 
 static void pump(struct lane *lane)
@@ -593,7 +595,7 @@ struct lane *lane_create(const struct lane_options *options)
     struct lane *lane = xcalloc(1, sizeof(*lane));
     lane->o = *options;
     lane->share = options->batch_max;
-    list_init(&lane->queue);
+    turns_init(&lane->turns, SHARE);
     list_init(&lane->in_doubt);
     for (int i = 0; i < FLIGHTS; i++)
         batch_init(&lane->flights[i].batch, options->batch_max, GUARDS_MAX);
@@ -633,6 +635,7 @@ void lane_destroy(struct lane *lane)
     ev_timer_stop(lane->o.loop, &lane->lazy);
     link_destroy(lane->link);
     link_params_free(&lane->params);
+    turns_free(&lane->turns);
     for (int i = 0; i < FLIGHTS; i++) {
         batch_free(&lane->flights[i].batch);
         batch_news_free(&lane->flights[i].news);
@@ -647,8 +650,7 @@ void lane_submit(struct lane *lane, struct op *op)
     op->place = OP_QUEUED;
     op->was_unknown = false;
     lane->has_eager |= !op->lazy;
-    list_append(&lane->queue, &op->link);
-    lane->queued++;
+    turns_add(&lane->turns, op);
     pump_later(lane);
 }
 
@@ -657,27 +659,35 @@ bool lane_remove(struct lane *lane, struct op *op)
     if (op->place != OP_QUEUED)
         return false;
     list_remove(&op->link);
+    turns_leave(&lane->turns, op);
     op->place = OP_IDLE;
-    lane->queued--;
     return true;
+}
+
+struct expiry {
+    struct lane *lane;
+    int64_t before_us;
+    struct list expired;
+};
+
+static void take_expired(void *arg, struct op *op)
+{
+    struct expiry *e = arg;
+    if (op->patient || op->queued_us >= e->before_us)
+        return;
+    list_remove(&op->link);
+    turns_leave(&e->lane->turns, op);
+    list_append(&e->expired, &op->link);
+    op->place = OP_SENT; /* callbacks cannot take it back any more */
 }
 
 void lane_expire(struct lane *lane, int64_t queued_before_us)
 {
-    struct list expired;
-    list_init(&expired);
-    list_for_each(at, &lane->queue)
-    {
-        struct op *op = container_of(at, struct op, link);
-        if (op->patient || op->queued_us >= queued_before_us)
-            continue;
-        list_remove(&op->link);
-        list_append(&expired, &op->link);
-        op->place = OP_SENT; /* callbacks cannot take it back any more */
-        lane->queued--;
-    }
-    while (!list_empty(&expired)) {
-        struct op *op = list_first(&expired, struct op, link);
+    struct expiry e = {.lane = lane, .before_us = queued_before_us};
+    list_init(&e.expired);
+    turns_each(&lane->turns, take_expired, &e);
+    while (!list_empty(&e.expired)) {
+        struct op *op = list_first(&e.expired, struct op, link);
         finish(op, op->was_unknown ? OP_UNKNOWN : OP_UNAVAILABLE);
     }
 }
@@ -696,7 +706,7 @@ void lane_each_sent(struct lane *lane, void (*fn)(void *arg, struct op *op), voi
 
 void lane_each_queued(struct lane *lane, void (*fn)(void *arg, struct op *op), void *arg)
 {
-    list_for_each(at, &lane->queue) fn(arg, container_of(at, struct op, link));
+    turns_each(&lane->turns, fn, arg);
 }
 
 bool lane_is_up(const struct lane *lane)
@@ -706,12 +716,12 @@ bool lane_is_up(const struct lane *lane)
 
 bool lane_is_idle(const struct lane *lane)
 {
-    return lane->queued == 0 && lane->flying == 0 && list_empty(&lane->in_doubt);
+    return lane->turns.queued == 0 && lane->flying == 0 && list_empty(&lane->in_doubt);
 }
 
 size_t lane_queued(const struct lane *lane)
 {
-    return lane->queued;
+    return lane->turns.queued;
 }
 
 void lane_register_metrics(void)

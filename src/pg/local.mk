@@ -34,5 +34,7 @@ libpgl_a_SOURCES = \
 	src/pg/reader.h \
 	src/pg/sql_files.h \
 	src/pg/sqlstate.c \
-	src/pg/sqlstate.h
+	src/pg/sqlstate.h \
+	src/pg/turns.c \
+	src/pg/turns.h
 nodist_libpgl_a_SOURCES = src/pg/sql_embedded.c

@@ -73,7 +73,9 @@ struct op {
     bool wait;
     bool lazy;    /* it will only join a queue: it may wait a moment for others to go with */
     bool patient; /* of the daemon itself: lane_expire() leaves it alone */
-    uint32_t batch_order;      /* the batch's */
+    uint32_t batch_order; /* the batch's */
+    struct turn *turn;    /* the lane's queue's, as is held */
+    bool held;
     bool was_unknown;          /* sent before over a connection that was lost */
     bool bound;                /* the lease ends with its connection */
     struct str resource;       /* of a claim the first member's */
