@@ -95,7 +95,7 @@ def test_every_sweep_removes_what_dead_sessions_held(still, resource):
     eventually(lambda: not one(cursor, "select count(*) from pg_locks where classid = 1346849799 and objid = %s", number))
     done = call(cursor, "sweep", 2, 30000, False, "")
     assert done["o_more"], "no more than it may in one round"
-    done = call(cursor, "sweep", 500, 30000, False, "")
+    done = call(cursor, "sweep", 100000, 30000, False, "")
     assert rows(cursor, "select token from pglockd.lease where resource like %s", resource + "/%") == [(kept,)]
 
 

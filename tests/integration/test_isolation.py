@@ -207,7 +207,7 @@ def test_two_removals_of_one_expired_lease(daemons, begin, resource):
 
 
 def sweep(cursor):
-    return call(cursor, "sweep", 500, 30000, True, None)
+    return call(cursor, "sweep", 100000, 30000, True, None)
 
 
 def test_unlock_against_expiry(daemons, begin, still, resource):

@@ -19,7 +19,7 @@ def hold_row(cursor, table, resource, what="update"):
 
 def look(cursor):
     """The janitor's round, once a second."""
-    return call(cursor, "sweep", 500, 30000, True, None)
+    return call(cursor, "sweep", 100000, 30000, True, None)
 
 
 def expire_all(cursor):

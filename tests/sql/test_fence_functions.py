@@ -119,7 +119,7 @@ def test_in_a_session_it_holds_as_long_as_that(me, cursor, resource, grace):
     fence(cursor, resource, token)
     tick(cursor, 2)
     assert refused(cursor, resource, token) == "reason expired"
-    call(cursor, "sweep", 500, 30000, False, "")
+    call(cursor, "sweep", 100000, 30000, False, "")
     assert refused(cursor, resource, token).startswith("reason expired, ")
 
 
@@ -263,7 +263,7 @@ def test_what_runs_out_meanwhile_holds_until_the_transaction_ends(begin, cursor,
     while one(cursor, "select pglockd.tick()") < end + 100000:
         pass
     fence(inside, resource, token)
-    call(cursor, "sweep", 500, 30000, True, "")
+    call(cursor, "sweep", 100000, 30000, True, "")
     assert rows(cursor, "select status from pglockd.lock(%s)", resource) == [("BUSY",)]
     fence(inside, resource, token)
     own.commit()

@@ -278,7 +278,7 @@ def test_a_shortened_lease_ends_early(me, resource):
     token = me.lock(resource, ttl=600000)
     renew(me, [(resource, token)], [1000])
     tick(me, 10)
-    call(me.cursor, "sweep", 500, 1000, True, None)
+    call(me.cursor, "sweep", 100000, 1000, True, None)
     assert holders(me.cursor, resource) == []
 
 
@@ -338,7 +338,7 @@ def test_a_place_that_is_not_claimed_is_swept(me, resource):
     ticket, request = me.wait(resource, id=resource)
     me.withdraw(resource, ticket, request, keep=1000)
     tick(me, 2)
-    call(me.cursor, "sweep", 500, 1000, True, None)
+    call(me.cursor, "sweep", 100000, 1000, True, None)
     assert waiters(me.cursor, resource) == []
 
 
@@ -360,7 +360,7 @@ def test_an_uncollected_grant_ends_early_and_a_collected_one_does_not(me, other,
     tick(me, 20)
     for instance in me, other:
         one(me.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
-    call(me.cursor, "sweep", 500, 1000, True, None)
+    call(me.cursor, "sweep", 100000, 1000, True, None)
     assert len(holders(me.cursor, f"{resource}/a")) == 1
     assert holders(me.cursor, f"{resource}/b") == []
 
@@ -398,7 +398,7 @@ def test_a_dead_daemon_is_retired_and_its_waiters_too(me, still, resource):
     dead.connection.close()
     tick(me, 60)
     one(me.cursor, "select known from pglockd.heartbeat(%s)", me.number)
-    assert call(me.cursor, "sweep", 500, 30000, True, None)["o_instances"] >= 1
+    assert call(me.cursor, "sweep", 100000, 30000, True, None)["o_instances"] >= 1
     assert one(me.cursor, "select count(*) from pglockd.instance where instance_id = %s", dead.number) == 0
     assert kept in waiters(me.cursor, resource)
     me.release((resource, token))
@@ -408,7 +408,7 @@ def test_a_dead_daemon_is_retired_and_its_waiters_too(me, still, resource):
 
 def test_a_daemon_whose_session_lives_is_not_retired(me, other):
     tick(me, 60)
-    call(me.cursor, "sweep", 500, 30000, True, None)
+    call(me.cursor, "sweep", 100000, 30000, True, None)
     assert one(me.cursor, "select count(*) from pglockd.instance where instance_id = %s", other.number) == 1
 
 
