@@ -8,7 +8,8 @@
 --                       session is locked, or the lease whose mode is to change   x refused: the lease has ended
 --                       whose mode was to change
 --             request, resource, token   as pglockd.hand_over(), of a grant to a waiter of this daemon
---             wake      the daemon that has a refusal, or the other one that has a grant, to collect; and as pglockd.note_ends()
+--             wake      daemons that have a refusal, and the other one that has a grant, to collect; and as
+--                       pglockd.note_ends()
 -- Tables:     waiter (delete, update), lease (insert), refusal, tombstone (insert), session (lock), instance,
 --             clock (read)
 create or replace function pglockd.serve_waiter(
@@ -106,6 +107,20 @@ begin
         end if;
         delete from pglockd.lease l where l.resource = w.resource and l.token = w.upgrade_token
         returning l.* into v_upgraded;
+        -- Its holder may have asked more than once. The others wait below the new lease's floor, where its release
+        -- does not look. Those that somebody has locked are the sweep's.
+        with gone as (
+            delete from pglockd.waiter q
+             where (q.resource, q.ticket) in (select x.resource, x.ticket from pglockd.waiter x
+                                               where x.resource = w.resource and x.upgrade_token = w.upgrade_token
+                                                 and x.ticket <> w.ticket
+                                                 for update skip locked)
+            returning q.request_id, q.instance_id
+        ), refused as (
+            insert into pglockd.refusal (request_id, instance_id) select g.request_id, g.instance_id from gone g
+                on conflict do nothing
+        )
+        select o_wake || array_agg(distinct g.instance_id) into o_wake from gone g;
     end if;
     o_verdict := 'g';
     delete from pglockd.waiter q where q.resource = any (v_resource) and q.ticket = w.ticket;

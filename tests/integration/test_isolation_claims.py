@@ -569,6 +569,26 @@ def test_an_upgrade_against_one_whose_lease_has_ended(daemons, begin, resource):
     assert second.collect().keys() == {(second.requests[0], resource)}
 
 
+def test_two_upgrades_of_one_lease(daemons, resource):
+    """Race: a holder asks twice to become exclusive. The second request is served, and the first one, whose lease has
+    gone with that, stayed in the queue below the floor of the new lease: its release did not look there, and the
+    resource that nobody held was busy until the janitor came.
+
+    Fix: who serves one refuses the others.
+    """
+    first, second = daemons
+    mine, other = first.lock(resource, exclusive=False), second.lock(resource, exclusive=False)
+    assert first.change(resource, mine, True, wait=True)[0] == "w"
+    earlier = first.requests[0]
+    assert first.change(resource, mine, True, wait=True)[0] == "w"
+    second.release((resource, other))
+    collected = first.collect()
+    token = collected.pop((first.requests[0], resource))
+    assert collected == {(earlier, ""): -1}
+    first.release((resource, token))
+    assert second.lock(resource)
+
+
 def test_two_upgrades_at_once(daemons, begin, resource):
     """Race: two holders both see only the other, and both queue: neither is ever served.
 
