@@ -70,7 +70,7 @@ begin
     v_left := array(select generate_series(1, cardinality(v_party)));
     v_short := v_ticket;
     loop
-        v_count := cardinality(v_vain);
+        v_count := cardinality(v_vain) + coalesce(cardinality(v_short), 0);
         select array_agg(distinct v.party) filter (where v.held or v.short), array_agg(v.ticket) filter (where v.held or v.short),
                array_agg(v.ticket) filter (where v.short)
           into v_left, v_vain, v_short
@@ -80,7 +80,8 @@ begin
                   from unnest(v_from, v_to, v_ticket, v_units, v_missing, v_behind) e (f, t, ticket, units, missing, behind)
                   left join unnest(v_left) x (party) on x.party = e.t
                  group by e.f, e.ticket) v;
-        exit when cardinality(v_vain) is not distinct from v_count;
+        -- Both only shrink; who is behind one that is no longer short may be served in the next turn.
+        exit when cardinality(v_vain) + coalesce(cardinality(v_short), 0) is not distinct from v_count;
     end loop;
 
     v_at := 0;

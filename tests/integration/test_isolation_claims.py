@@ -717,6 +717,20 @@ def test_who_waits_behind_others_for_slots_waits_for_them_to_be_served(daemons, 
     assert break_deadlocks(first.cursor, resource) == 0
 
 
+def test_who_waits_behind_two_others_for_slots_waits_for_them_to_be_served(daemons, resource):
+    """False positive: three in a line for slots wait for an exclusive lease, which is the third one's own. There are
+    slots enough for all, so none waits for another. The search stopped when it had seen that of the second.
+
+    Fix: it goes on as long as anything changes.
+    """
+    first, second = daemons
+    pool = f"{resource}/pool"
+    first.lock(pool, conn=1)
+    for daemon, conn in (first, 2), (second, 3), (first, 1):
+        assert daemon.claim(pool, slots=3, conn=conn, wait=True)[0] == "w"
+    assert break_deadlocks(first.cursor, resource) == 0
+
+
 def test_a_refusal_that_was_not_heard_is_told_again(daemons, resource):
     """Race: the daemon is refused a request and has lost its connection, or does not know yet that it waits. Its
     resync would put it back, into the same ring.
