@@ -731,6 +731,48 @@ def test_who_waits_behind_two_others_for_slots_waits_for_them_to_be_served(daemo
     assert break_deadlocks(first.cursor, resource) == 0
 
 
+@pytest.mark.parametrize("grace", [None, 60000])
+def test_a_lease_that_has_ended_is_in_no_ring(daemons, resource, grace):
+    """False positive: two wait for each other's lease, and one of these has ended. It is still there, since it keeps
+    others out for its grace, or since the janitor has not got as far: the one who waits for it will get it.
+
+    Fix: a lease that has ended is nobody's for the search.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    assert first.claim(a, conn=1, ttl=1000, grace=grace)[0] == "g"
+    second.lock(b, conn=2, ttl=3600000)
+    older, (_, younger) = first.wait(b, conn=1), second.wait(a, conn=2)
+    one(first.cursor, "select pglockd.tick('10 s')")
+    first.cursor.execute("select pglockd.heartbeat(n) from unnest(%s) n", ([first.number, second.number],))
+    assert break_deadlocks(first.cursor, resource) == 0
+    one(first.cursor, "select pglockd.tick('1 minute')")
+    first.cursor.execute("select pglockd.heartbeat(n) from unnest(%s) n", ([first.number, second.number],))
+    look(first.cursor)
+    assert second.collect().keys() == {(younger, a)}
+    assert waiters(first.cursor, b) == [older[0]]
+
+
+def test_a_waiter_who_is_passed_over_is_in_nobodys_ring(daemons, resource):
+    """False positive: one waits behind another, who waits, with another request, for what the first holds. But the
+    daemon of the other is frozen, so that the first is served before it: it is no deadlock, as long as that lasts.
+
+    Fix: those who are passed over are in nobody's way for the search, either.
+    """
+    first, second = daemons
+    a, b = f"{resource}/a", f"{resource}/b"
+    held = first.lock(a, conn=9, ttl=3600000)
+    first.lock(b, conn=1, ttl=3600000)
+    second.wait(a, conn=2)
+    second.wait(b, conn=2)
+    _, request = first.wait(a, conn=1)
+    one(first.cursor, "select pglockd.tick('4 s')")
+    one(first.cursor, "select pglockd.heartbeat(%s)", first.number)
+    assert break_deadlocks(first.cursor, resource) == 0
+    first.release((a, held))
+    assert first.grants().keys() == {request}
+
+
 def test_a_refusal_that_was_not_heard_is_told_again(daemons, resource):
     """Race: the daemon is refused a request and has lost its connection, or does not know yet that it waits. Its
     resync would put it back, into the same ring.
