@@ -101,7 +101,13 @@ begin
         o_token := v_granted.o_token;
         o_number := o_token[1];
         o_wake := o_wake || v_granted.o_wake;
-    elsif v_verdict = 'n' then
+    elsif v_verdict = 'n'
+          -- Without the guard, too: in the queue it would wait until nobody wants the other limit any more.
+          or not v_guarded and p_slots is not null
+             and (exists (select from pglockd.lease_shared l
+                           where l.resource = p_resource[1] and l.slots <> p_slots
+                             and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) > pglockd.lease_now())
+                  or exists (select from pglockd.waiter w where w.resource = p_resource[1] and w.slots <> p_slots)) then
         o_status := 'n';
     elsif p_wait then
         -- Also without the guards, so that newcomers line up behind it; marked then, since its ticket may lie

@@ -458,6 +458,25 @@ def test_slots_of_two_limits_after_the_queue_was_lost(daemons, resource):
     assert second.collect().keys() == {(other, resource)}
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_another_limit_while_somebody_decides(daemons, begin, resource, held):
+    """Race: a LOCK names another limit than that of the slots which are held or waited for, while somebody has the
+    guard. It was put into the queue without it, and waited there for as long as anybody had slots.
+
+    Fix: the limit is looked at in any case.
+    """
+    first, second = daemons
+    if held:
+        first.claim(resource, slots=3)
+    else:
+        first.lock(resource)
+        first.claim(resource, slots=3, wait=True)
+    deciding = begin()
+    hold_guard(deciding.cursor(), resource)
+    assert second.claim(resource, slots=2, wait=True)[0] == "n"
+    assert second.claim(resource, slots=3, wait=True)[0] == "w"
+
+
 def test_an_id_of_other_members_has_no_tokens_of_the_first(daemons, resource):
     """An id that is used again, for something else, was answered with the tokens of what it had been used for."""
     first, _ = daemons
