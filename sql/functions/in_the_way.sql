@@ -20,25 +20,52 @@ language plpgsql
 as $$
 declare
     v_now_us constant bigint := pglockd.lease_now();
+    v_before constant bigint := coalesce(p_before_ticket, 9223372036854775807);
+    v_trees constant boolean := true = any (p_tree) or (select c.trees from pglockd.clock c where c.one);
+    -- Those that are wanted exclusively.
+    v_alone constant text[] := array(select m.resource from unnest(p_resource, p_exclusive) m (resource, exclusive)
+                                      where m.exclusive);
     v_found bigint;
     v_taken bigint;
     v_others bigint;
 begin
-    select count(*), array_agg(c.resource) filter (where c.stale), array_agg(c.token) filter (where c.stale)
-      into v_found, o_stale_resource, o_stale_token
-      from (select l.resource, l.token,
-                   l.hold_id is not null
-                   or pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
-              from unnest(p_resource, p_exclusive, p_tree) m (resource, exclusive, tree)
-             cross join lateral pglockd.lease_conflicts(m.resource, m.exclusive, m.tree) l
-             where l.token is distinct from p_own_token) c;
+    -- Where there is no tree, of this claim or of others, only the resources themselves need a look. One that comes now
+    -- is met by the guards, as in pglockd.acquire_batch().
+    if v_trees then
+        select count(*), array_agg(c.resource) filter (where c.stale), array_agg(c.token) filter (where c.stale)
+          into v_found, o_stale_resource, o_stale_token
+          from (select l.resource, l.token,
+                       l.hold_id is not null
+                       or (l.session_id is not null or l.expires_us <= v_now_us)
+                          and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
+                  from unnest(p_resource, p_exclusive, p_tree) m (resource, exclusive, tree)
+                 cross join lateral pglockd.lease_conflicts(m.resource, m.exclusive, m.tree) l
+                 where l.token is distinct from p_own_token) c;
+    else
+        select count(*), array_agg(c.resource) filter (where c.stale), array_agg(c.token) filter (where c.stale)
+          into v_found, o_stale_resource, o_stale_token
+          from (select l.resource, l.token,
+                       l.hold_id is not null
+                       or (l.session_id is not null or l.expires_us <= v_now_us)
+                          and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
+                  from pglockd.lease_exclusive l
+                 where l.resource = any (p_resource) and l.token is distinct from p_own_token
+                union all
+                select l.resource, l.token,
+                       l.hold_id is not null
+                       or (l.session_id is not null or l.expires_us <= v_now_us)
+                          and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us
+                  from pglockd.lease_shared l
+                 where l.resource = any (v_alone) and l.token is distinct from p_own_token) c;
+    end if;
     if p_slots is not null then
         select coalesce(sum(c.weight), 0), count(*) filter (where c.slots <> p_slots),
                o_stale_resource || array_agg(c.resource) filter (where c.stale),
                o_stale_token || array_agg(c.token) filter (where c.stale)
           into v_taken, v_others, o_stale_resource, o_stale_token
           from (select l.resource, l.token, l.weight, l.slots,
-                       pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
+                       (l.session_id is not null or l.expires_us <= v_now_us)
+                       and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
                   from pglockd.lease_shared l
                  where l.resource = p_resource[1] and l.slots is not null) c;
         v_found := v_found + v_others + (v_taken + p_weight > p_slots)::integer;
@@ -49,13 +76,20 @@ begin
         o_verdict := 'n';
     elsif v_found > 0 then
         o_verdict := 'l';
-    elsif exists (
+    elsif v_trees and exists (
             select from unnest(p_resource, p_exclusive, p_tree) m (resource, exclusive, tree)
              cross join lateral pglockd.waiter_conflicts(m.resource, m.exclusive, m.tree, p_slots) c
-             where c.ticket < coalesce(p_before_ticket, 9223372036854775807)
+             where c.ticket < v_before
                and (c.instance_id = p_instance
                     or exists (select from pglockd.instance d
-                                where d.instance_id = c.instance_id and d.heartbeat_us >= v_now_us - 3000000))) then
+                                where d.instance_id = c.instance_id and d.heartbeat_us >= v_now_us - 3000000)))
+          or not v_trees and exists (
+            select from pglockd.waiter w
+             where w.resource = any (p_resource) and w.ticket < v_before and w.absent_until_us is null
+               and (w.mode = 'exclusive' or w.resource = any (v_alone) or p_slots is not null and w.slots is not null)
+               and (w.instance_id = p_instance
+                    or exists (select from pglockd.instance d
+                                where d.instance_id = w.instance_id and d.heartbeat_us >= v_now_us - 3000000))) then
         o_verdict := 'w';
     else
         o_verdict := 'f';
