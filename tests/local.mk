@@ -130,6 +130,7 @@ EXTRA_DIST += \
     tests/tap_plugin.py \
     tests/conftest.py \
     tests/desk.py \
+    tests/reference.py \
     tests/schema.py \
     tests/ways.py \
     tests/integration/cluster.py \
@@ -175,6 +176,7 @@ EXTRA_DIST += \
     tests/integration/test_questions.py \
     tests/integration/test_rate.py \
     tests/integration/test_rate_limits.py \
+    tests/integration/test_reference_daemons.py \
     tests/integration/test_rights.py \
     tests/integration/test_run.py \
     tests/integration/test_sessions.py \
@@ -192,6 +194,7 @@ EXTRA_DIST += \
     tests/sql/test_locked_rows.py \
     tests/sql/test_metric_functions.py \
     tests/sql/test_rate_functions.py \
+    tests/sql/test_reference_sql.py \
     tests/sql/test_roles.py \
     tests/sql/test_views.py \
     tests/sql/test_watch_functions.py
