@@ -643,7 +643,8 @@ def lock(daemon, asked):
     if all(len(a.members) == 1 and not a.members[0].tree and not a.slots for a, _ in asked):
         return daemon.calls.acquire_batch(
             daemon.number, c["resource"], sorted({a for r in c["resource"] for a in above(r)}), c["exclusive"],
-            c["ttl"], wait, c["conn"], c["request"], c["owner"], [], [], c["id"], c["session"], c["grace"], c["bound"])
+            c["ttl"], wait, c["conn"], c["request"], c["owner"], [], [], c["id"], c["session"], c["grace"], c["bound"],
+            c["request"][0] % 3 == 0)
     return daemon.calls.acquire_claims(
         daemon.number, c["item"], c["resource"], c["exclusive"], c["tree"], c["slots"], c["weight"], c["ttl"], wait,
         c["conn"], c["request"], c["owner"], [], [], c["id"], c["session"], c["grace"], c["bound"])
