@@ -88,7 +88,8 @@ def test_blockers_are_those_of_the_rule(still, resource, seed):
                            "where pglockd.is_beneath(resource, '/')"):
         shown.setdefault(tuple(key), set()).add(party)
     for ticket, name, exclusive, tree, own in rows(
-            cursor, "select ticket, resource, mode = 'exclusive', scope = 'tree', upgrade_token from pglockd.waiter"):
+            cursor, "select ticket, resource, mode = 'exclusive', scope = 'tree', upgrade_token from pglockd.waiter "
+            "where starts_with(resource, %s)", resource):
         holders = {p for p, in rows(
             cursor, "select pglockd.party(l.session_id, l.instance_id, l.conn_id) from "
             "pglockd.lease_conflicts(%s, %s, %s) l where l.token is distinct from %s", name, exclusive, tree, own)}
