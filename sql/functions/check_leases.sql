@@ -16,8 +16,9 @@ as $$
                                                    c.now_us) end),
            array_agg(l.identity = '' or coalesce(p_identity[i], '') in ('', l.identity))
       from (select pglockd.lease_now() as now_us) c,
-           generate_series(1, cardinality(p_resource)) i
-      join pglockd.lease l on l.resource = p_resource[i] and l.token = p_token[i]
+           generate_series(1, cardinality(p_resource)) i,
+           -- Each by the index, whatever the planner thinks of joins: it must not pass all leases.
+           lateral (select * from pglockd.lease x where x.resource = p_resource[i] and x.token = p_token[i] limit 1) l
      where l.grace_ms is null or l.expires_us > c.now_us
 $$;
 comment on function pglockd.check_leases(text[], bigint[], text[]) is 'Which of these tokens hold, and for how long yet.';

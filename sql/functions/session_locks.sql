@@ -8,12 +8,16 @@ create or replace function pglockd.session_locks(p_session bigint, p_locks_max i
 returns table (resource text, token bigint, mode text, scope text, reason text, ttl_ms bigint, bound boolean)
 language sql
 as $$
-    (select l.resource, l.token, l.mode::text, l.scope::text, null, s.ttl_ms, l.bound
-       from (select pglockd.ttl_left_ms(x.expires_us, pglockd.lease_now()) as ttl_ms
-               from pglockd.session x where x.session_id = p_session) s
-      cross join pglockd.lease l
-      where l.session_id = p_session
-      order by l.resource, l.token
+    -- Sorted when they are there: in that order an index has them only among all leases.
+    (with held as materialized (
+         select l.resource, l.token, l.mode, l.scope, l.bound from pglockd.lease l where l.session_id = p_session
+     )
+     select h.resource, h.token, h.mode::text, h.scope::text, null,
+            pglockd.ttl_left_ms(s.expires_us, pglockd.lease_now()), h.bound
+       from held h
+      cross join pglockd.session s
+      where s.session_id = p_session
+      order by h.resource, h.token
       limit p_locks_max)
      union all
     (select t.resource, t.token, null, null, t.reason::text, null, null

@@ -517,6 +517,44 @@ def test_guard_keys_are_those_of_the_documentation(me, resource):
     me.connection.rollback()
 
 
+# ---- cost ----
+
+FETCHED = """
+select coalesce(sum(seq_tup_read + idx_tup_fetch), 0) from pg_stat_xact_user_tables
+ where schemaname = 'pglockd' and relname in ('lease_exclusive', 'lease_shared', 'lease_tree')
+"""
+
+
+@pytest.mark.parametrize("planner", ["", "set plan_cache_mode = force_generic_plan; set enable_seqscan = off"],
+                         ids=["sql", "daemon"])
+@pytest.mark.parametrize("question", [
+    "pglockd.check_leases(array[%(r)s || '/7'], array[%(token)s::bigint])",
+    "pglockd.holders(array[%(r)s || '/7'], array[false])",
+    "pglockd.explain_lost(%(r)s || '/7', 1)",
+    "pglockd.find_by_id('no', '', '')",
+    "pglockd.session_locks(%(session)s, 10)",
+    "pglockd.lock(%(r)s || '/7')",
+    "pglockd.force(%(r)s || '/7')",
+    "pglockd.hold(%(r)s || '/new')",
+    "pglockd.assert_fence(%(r)s || '/7', %(token)s)",
+])
+def test_what_is_asked_of_one_lease_passes_no_others(still, resource, planner, question):
+    """CHECK, and so each LOCK in a session, and RESUME passed all leases by their index: the planner joined or
+    sorted so, having seen the table when it was empty."""
+    connection = still()
+    session = call(connection.cursor(), "session_open", 60000, "", "", None, None, "secret")["o_session"]
+    connection.autocommit = False
+    me = Instance(connection)
+    me.acquire(*[{"resource": f"{resource}/{i}"} for i in range(1500)])
+    token = me.last["o_number"][7]
+    me.cursor.execute("update pglockd.lease set session_id = %s where resource like %s", (session, f"{resource}/1_0"))
+    me.cursor.execute(planner or "select 1")
+    before = one(me.cursor, FETCHED)
+    me.cursor.execute(f"select * from {question}", {"r": resource, "token": token, "session": session})
+    assert one(me.cursor, FETCHED) - before < 50, "of 1500"
+    connection.rollback()
+
+
 # ---- tick ----
 
 def test_a_tick_beside_a_janitor_credits_nothing(me, other):
