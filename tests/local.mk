@@ -44,7 +44,7 @@ unit_tests = \
     tests/unit/check_turns \
     tests/unit/check_utf8
 EXTRA_DIST += tests/unit/unit.h tests/bench/bench.sh tests/bench/claims.py tests/bench/fairness.py \
-    tests/bench/history.py tests/bench/metrics.py tests/bench/views.py
+    tests/bench/history.py tests/bench/leases.py tests/bench/metrics.py tests/bench/views.py
 
 if HAVE_CHECK
 check_PROGRAMS += $(unit_tests)

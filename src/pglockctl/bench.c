@@ -155,6 +155,8 @@ static void print_json(const char *name, const struct bench_result *r)
     json_put_int(&j, "reads", (int64_t)r->reads);
     json_put_int(&j, "writes", (int64_t)r->writes);
     put_hist_json(&j, "acquire_us", &r->acquire);
+    if (r->renew.count > 0)
+        put_hist_json(&j, "renew_us", &r->renew);
     put_hist_json(&j, "release_us", &r->release);
     if (r->write_acquire.count > 0)
         put_hist_json(&j, "write_acquire_us", &r->write_acquire);
@@ -194,6 +196,7 @@ static void print_text(const char *name, const struct bench_result *r)
                (double)r->writes / r->seconds);
     print_hist("acquire", &r->acquire);
     print_hist("acquire excl.", &r->write_acquire);
+    print_hist("renew", &r->renew);
     print_hist("release", &r->release);
     if (r->queued)
         printf("  %-14s%.1f/s hand-overs, Jain index %.4f\n", "fairness",
@@ -275,7 +278,7 @@ static int readers(const struct ctl *ctl, struct bench_engine *e, const char *pr
     return run_and_report(ctl, e, "readers", &phase);
 }
 
-/* Pairs with nothing held, then with the leases held: the ratio is what matters. */
+/* Pairs with nothing held, then with the leases held, and their renewal: the ratios are what matters. */
 static int held(const struct ctl *ctl, struct bench_engine *e, const char *prefix)
 {
     struct buf others = {0};
@@ -294,6 +297,9 @@ static int held(const struct ctl *ctl, struct bench_engine *e, const char *prefi
         status = run_and_report(ctl, e, "held: taking the leases", &fill);
     if (status == CTL_OK)
         status = run_and_report(ctl, e, "held: pairs beside them", &pairs);
+    fill.step = BENCH_RENEW;
+    if (status == CTL_OK)
+        status = run_and_report(ctl, e, "held: renewing the leases", &fill);
     fill.step = BENCH_DRAIN;
     worse = run_and_report(ctl, e, "held: releasing the leases", &fill);
     buf_free(&others);
@@ -348,7 +354,8 @@ const struct command command_bench = {
     .details = "\n  uncontended  lock and release random resources\n"
                "  contended    all clients wait for one resource\n"
                "  readers      shared locks of one resource, and writers that wait for it\n"
-               "  held         uncontended before and while many other leases are held\n"
+               "  held         uncontended before and while many other leases are held, and\n"
+               "               each of them renewed\n"
                "\nClients are spread over the addresses. Grants are checked while they are held:\n"
                "one that overlaps another, or a token that does not grow, is a violation.\n",
     .options = options,

@@ -23,7 +23,7 @@ enum {
     STRAGGLE_MS = 30000,
 };
 
-enum client_state { IDLE, LOCKING, HOLDING, UNLOCKING, DONE, BROKEN };
+enum client_state { IDLE, LOCKING, HOLDING, RENEWING, UNLOCKING, DONE, BROKEN };
 
 struct client {
     struct thread *thread;
@@ -38,7 +38,7 @@ struct client {
     int64_t sent_ns;
     int64_t due_ns; /* end of the hold */
     struct client *next_due;
-    int64_t cursor;  /* next key of fill or drain */
+    int64_t cursor;  /* next key, where the phase goes through all */
     uint64_t pairs;  /* inside the measured time */
     struct buf part; /* of a reply whose end has not come */
 };
@@ -61,7 +61,7 @@ struct bench_engine {
     struct thread **threads;
     int nthreads;
     struct bench_key *keys;
-    int64_t *tokens; /* of fill, by key; 0: not held */
+    int64_t *tokens; /* of BENCH_FILL, by key; 0: not held */
     int64_t ntokens;
     _Atomic int last_holder;
     int64_t start_ns, end_ns; /* what is measured */
@@ -133,13 +133,22 @@ static void send_unlock(struct client *c, int64_t now)
     send_line(c, line, n, UNLOCKING);
 }
 
-/* The next key of fill or drain; false when this client has no more. */
+static void send_renew(struct client *c, int64_t now)
+{
+    char line[LINE_MAX_BYTES];
+    int n = snprintf(line, sizeof(line), "RENEW %s%07" PRId64 " token=%" PRId64 "\n",
+                     c->thread->phase->prefix, c->key, c->token);
+    c->sent_ns = now;
+    send_line(c, line, n, RENEWING);
+}
+
+/* The next key of a phase that goes through all; false when this client has no more. */
 static bool next_in_range(struct client *c)
 {
     const struct bench_engine *e = c->thread->engine;
-    bool drain = c->thread->phase->step == BENCH_DRAIN;
+    bool held = c->thread->phase->step != BENCH_FILL;
 
-    while (c->cursor < e->ntokens && drain && e->tokens[c->cursor] == 0)
+    while (c->cursor < e->ntokens && held && e->tokens[c->cursor] == 0)
         c->cursor += e->nclients;
     if (c->cursor >= e->ntokens)
         return false;
@@ -166,6 +175,8 @@ static void start_client(struct client *c, int64_t now)
         finish_client(c, DONE);
     } else if (t->phase->step == BENCH_FILL) {
         send_lock(c, now);
+    } else if (t->phase->step == BENCH_RENEW) {
+        send_renew(c, now);
     } else {
         send_unlock(c, now);
     }
@@ -278,6 +289,15 @@ static void on_released(struct client *c, int64_t now)
     start_client(c, now);
 }
 
+static void on_renewed(struct client *c, int64_t now)
+{
+    struct bench_result *r = &c->thread->result;
+
+    r->pairs++;
+    hist_add(&r->renew, now - c->sent_ns);
+    start_client(c, now);
+}
+
 static bool begins(const char *line, const char *word)
 {
     return strncmp(line, word, strlen(word)) == 0;
@@ -289,12 +309,14 @@ static void on_line(struct client *c, const char *line, int64_t now)
         return;
     if (begins(line, "OK ") && c->state == LOCKING) {
         on_granted(c, line, now);
+    } else if (begins(line, "OK ") && c->state == RENEWING) {
+        on_renewed(c, now);
     } else if (begins(line, "OK ") && c->state == UNLOCKING) {
         on_released(c, now);
     } else if (begins(line, "BUSY ") && c->state == LOCKING) {
         c->thread->result.busy++;
         start_client(c, now);
-    } else if (begins(line, "LOST ") && c->state == UNLOCKING) {
+    } else if (begins(line, "LOST ") && (c->state == RENEWING || c->state == UNLOCKING)) {
         c->thread->result.lost++;
         start_client(c, now);
     } else {
@@ -452,6 +474,7 @@ static void add_result(struct bench_result *sum, const struct bench_result *r)
     sum->violations += r->violations;
     sum->regressions += r->regressions;
     hist_merge(&sum->acquire, &r->acquire);
+    hist_merge(&sum->renew, &r->renew);
     hist_merge(&sum->release, &r->release);
     hist_merge(&sum->write_acquire, &r->write_acquire);
 }

@@ -26,6 +26,7 @@ struct bench_key {
 enum bench_step {
     BENCH_PAIRS, /* LOCK, hold, UNLOCK until the time is over */
     BENCH_FILL,  /* LOCK every key of the range once and keep it */
+    BENCH_RENEW, /* RENEW what BENCH_FILL took, once */
     BENCH_DRAIN, /* UNLOCK what BENCH_FILL took */
 };
 
@@ -34,7 +35,7 @@ struct bench_phase {
     const char *prefix; /* of the resources; the key's number follows */
     bool wait;          /* wait=inf instead of none */
     int readers;        /* of the clients, the first so many lock shared */
-    int64_t keys;       /* pairs take one of so many at random; fill and drain go through all */
+    int64_t keys;       /* pairs take one of so many at random; the others go through all */
     int64_t ttl_ms;
     int64_t hold_ms;
     int64_t warmup_ms;
@@ -44,7 +45,7 @@ struct bench_phase {
 
 struct bench_result {
     double seconds;
-    uint64_t pairs; /* or leases, for fill and drain */
+    uint64_t pairs; /* or leases, where the phase goes through all */
     uint64_t reads, writes;
     uint64_t handoffs; /* exclusive grants to another client than the one before */
     uint64_t busy, lost, errors, violations, regressions;
@@ -52,7 +53,7 @@ struct bench_result {
     double jain; /* of the clients' pairs (of the readers', if there are); 0 when none */
     double client_cpu_seconds;
     double server_cpu_seconds; /* negative: not measured */
-    struct hist acquire, release, write_acquire;
+    struct hist acquire, renew, release, write_acquire;
     char first_error[256];
 };
 

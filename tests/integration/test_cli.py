@@ -220,8 +220,11 @@ def test_bench(daemon, workload, more):
                "6", "--threads", "2", "--duration", "2s", "--warmup", "100ms", "--keys", "50",
                "--server-pid", daemon.process.pid, *more)
     assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines():
-        result = json.loads(line)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    if workload == "held":
+        assert [result["pairs"] for result in results[1::2]] == [300, 300], "taken and renewed"
+        assert results[3]["renew_us"]["max"] > 0 and results[4]["pairs"] == 300
+    for result in results:
         assert result["pairs"] > 0
         assert result["violations"] == result["token_regressions"] == result["errors"] == 0
         assert result["server_cpu_seconds_per_1000"] > 0
