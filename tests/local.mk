@@ -107,6 +107,14 @@ tests_integration_check_migrate_SOURCES = tests/integration/check_migrate.c $(pg
 tests_integration_check_migrate_CPPFLAGS = $(pg_test_cppflags)
 tests_integration_check_migrate_LDADD = $(pg_test_ldadd)
 
+# Faults for so long, beside load; some of them are injected by test_fault_harness.py in every run.
+FAULT_SECONDS = 90
+FAULT_SEED =
+.PHONY: check-faults
+check-faults: all
+	SRCDIR='$(abs_top_srcdir)' BUILDDIR='$(abs_top_builddir)' PG_BINDIR='$(PG_BINDIR)' \
+	    FAULT_SECONDS='$(FAULT_SECONDS)' FAULT_SEED='$(FAULT_SEED)' $(srcdir)/tests/check-faults.sh
+
 # Models of the rules, searched exhaustively; skipped where spin is missing.
 TESTS += tests/model/run-models.sh
 EXTRA_DIST += tests/model/run-models.sh tests/model/failover.pml tests/model/lease_clock.pml \
@@ -120,11 +128,13 @@ if HAVE_CHECK
 check_PROGRAMS += $(pg_tests)
 TESTS += $(pg_tests)
 endif
-CLEANFILES += tests/integration.xml tests/integration.lock
+CLEANFILES += tests/faults.txt tests/integration.xml tests/integration.lock
 
 EXTRA_DIST += \
     tests/.clang-tidy \
     tests/installcheck.sh \
+    tests/check-faults.sh \
+    tests/environment.sh \
     tests/run-integration.sh \
     tests/pytest.ini \
     tests/tap_plugin.py \
@@ -135,6 +145,12 @@ EXTRA_DIST += \
     tests/ways.py \
     tests/integration/cluster.py \
     tests/integration/fake_daemon.py \
+    tests/integration/fault_checks.py \
+    tests/integration/fault_harness.py \
+    tests/integration/fault_kinds.py \
+    tests/integration/fault_record.py \
+    tests/integration/fault_watch.py \
+    tests/integration/fault_worker.py \
     tests/integration/browser.py \
     tests/integration/history.py \
     tests/integration/lines.py \
@@ -148,6 +164,7 @@ EXTRA_DIST += \
     tests/integration/test_documents.py \
     tests/integration/test_events.py \
     tests/integration/test_failover.py \
+    tests/integration/test_fault_harness.py \
     tests/integration/test_faults.py \
     tests/integration/test_files.py \
     tests/integration/test_hostile.py \

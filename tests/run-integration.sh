@@ -5,18 +5,11 @@
 # Tests wait more than they work, so several run at a time (pytest-xdist), each worker with a daemon
 # of its own; -n0 runs them one by one, as -s and --pdb need it.
 #
-# Environment: SRCDIR, BUILDDIR; PGLOCKD and PGLOCKCTL, the programs (default: those of BUILDDIR);
-# PG_BINDIR, where initdb is (default: found); PGLOCKD_TESTS=unit skips everything here;
+# Environment: that of environment.sh; PGLOCKD_TESTS=unit skips everything here;
 # PGLOCKD_REQUIRE_POSTGRES=1 makes it an error that something is missing, instead of a skip;
 # PGLOCKD_REQUIRE_TOOLS=1 does so for promtool and chromium; PGLOCKD_TEST_WORKERS, how many tests at
 # a time (default 4).
 set -eu
-
-: "${SRCDIR:?}" "${BUILDDIR:?}"
-SRCDIR=$(cd "$SRCDIR" && pwd)
-BUILDDIR=$(cd "$BUILDDIR" && pwd)
-: "${PGLOCKD:=$BUILDDIR/pglockd}" "${PGLOCKCTL:=$BUILDDIR/pglockctl}"
-: "${PYTHON:=/usr/bin/python3}"
 
 skip()
 {
@@ -29,23 +22,11 @@ skip()
     exit 77
 }
 
-find_pg_bindir()
-{
-    for dir in "${PG_BINDIR:-}" "$(pg_config --bindir 2>/dev/null)" \
-        "$(dirname "$(command -v initdb || echo /)")" /usr/lib/postgresql/15/bin; do
-        [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] && echo "$dir" && return
-    done
-    return 1
-}
-
 [ "${PGLOCKD_TESTS:-}" != unit ] || { echo "1..0 # SKIP PGLOCKD_TESTS=unit" && exit 77; }
-PG_BINDIR=$(find_pg_bindir) || skip "PostgreSQL's initdb is missing (package postgresql-15)"
-"$PYTHON" -c 'import pytest' 2>/dev/null || skip "pytest is missing (package python3-pytest)"
-"$PYTHON" -c 'import psycopg2' 2>/dev/null || skip "psycopg2 is missing (package python3-psycopg2)"
+# shellcheck source=tests/environment.sh
+. "${SRCDIR:?}/tests/environment.sh"
 "$PYTHON" -c 'import xdist' 2>/dev/null || skip "pytest-xdist is missing (package python3-pytest-xdist)"
 
-export SRCDIR BUILDDIR PGLOCKD PGLOCKCTL PG_BINDIR
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$SRCDIR/tests:$SRCDIR/tests/integration${PYTHONPATH:+:$PYTHONPATH}"
 # The limit is for a suite that hangs; it is far above what the suite takes.
 exec timeout --kill-after=30 "${PGLOCKD_TEST_TIMEOUT:-1200}" \
     "$PYTHON" -m pytest -c "$SRCDIR/tests/pytest.ini" -p tap_plugin -p no:cacheprovider \

@@ -6,6 +6,7 @@ with several directories. Durability is off: processes die here, not machines.
 """
 
 import contextlib
+import glob
 import os
 import pwd
 import shutil
@@ -42,6 +43,29 @@ def account():
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     return pytest.skip("root needs a user postgres or nobody to run PostgreSQL as")
+
+
+class FakeTime:
+    """The wall clock of a server: what is written into a file is in force at once. Monotonic time is real."""
+
+    def __init__(self, directory):
+        self.file = directory / "time"
+        self.set("+0")
+        self.environment = {"LD_PRELOAD": self.library(), "FAKETIME_TIMESTAMP_FILE": str(self.file),
+                            "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_RESET": "1",
+                            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+    @staticmethod
+    def library():
+        """Where it is; None where it is not installed."""
+        return next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
+
+    def set(self, spec):
+        """An offset in seconds, and a rate: "-3600", "+0 x2"."""
+        new = self.file.with_suffix(".new")
+        new.write_text(spec + "\n")
+        new.chmod(0o644)
+        new.rename(self.file)
 
 
 class Server:
@@ -148,10 +172,10 @@ class Server:
         self.signal(signal.SIGKILL)
         self.process.wait(20)
 
-    def stop(self):
-        """Fast, and cleanly."""
+    def stop(self, cleanly=True):
+        """Fast; if not cleanly, at once, so that the next start recovers."""
         self.signal(signal.SIGCONT)
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGINT if cleanly else signal.SIGQUIT)
         self.process.wait(60)
 
     def is_running(self):

@@ -7,6 +7,7 @@ reply was read, so that what the record says of the order of two events is certa
 The checks are pure functions of the record. test_property.py tests them against forged records.
 """
 
+import bisect
 import random
 import select
 import time
@@ -35,6 +36,10 @@ class Request:
     release_status: str = ""
     renewals: int = 0
     ttl: int = TTL
+    deadline: Optional[float] = None      # until when it was renewed; None: ttl after start
+    lost: Optional[float] = None          # after the first reply that said so
+    lost_reason: str = ""
+    disturbed: bool = False               # a fault may have taken its place in the queue
 
     @property
     def granted(self):
@@ -47,18 +52,28 @@ def conflict(a, b):
 
 def held(r):
     """From when to when the client could be sure of its lock."""
-    until = r.start + r.ttl
+    until = r.start + r.ttl if r.deadline is None else r.deadline
     return r.end, until if r.released is None else min(until, r.released)
+
+
+def by_resource(record):
+    """The requests of each resource."""
+    found = {}
+    for r in record:
+        found.setdefault(r.resource, []).append(r)
+    return found.values()
 
 
 def check_exclusion(record):
     """No two conflicting locks are held at one time. Returns what is wrong, as sentences."""
     wrong = []
-    grants = sorted((r for r in record if r.granted), key=lambda r: r.end)
-    for i, a in enumerate(grants):
-        for b in grants[i + 1:]:
-            if conflict(a, b) and b.end < held(a)[1] and held(b)[0] < held(b)[1]:
-                wrong.append(f"{a.resource}: {b} granted while {a} was held")
+    for requests in by_resource(record):
+        holding = []
+        for b in sorted((r for r in requests if r.granted), key=lambda r: r.end):
+            holding = [a for a in holding if b.end < held(a)[1]]
+            if held(b)[0] < held(b)[1]:
+                wrong += [f"{a.resource}: {b} granted while {a} was held" for a in holding if conflict(a, b)]
+                holding.append(b)
     return wrong
 
 
@@ -68,27 +83,35 @@ def check_tokens(record):
     grants = [r for r in record if r.granted]
     if len({r.token for r in grants}) < len(grants):
         wrong.append("a token was given twice")
-    for a in grants:
-        for b in grants:
-            if a.resource == b.resource and a.end < b.start and a.token > b.token:
-                wrong.append(f"{a.resource}: token {b.token} was granted after {a.token}")
+    for requests in by_resource(grants):
+        ended = sorted(requests, key=lambda r: r.end)
+        highest, n = 0, 0  # of the first n to have ended
+        for b in sorted(requests, key=lambda r: r.start):
+            while ended[n].end < b.start:
+                highest, n = max(highest, ended[n].token), n + 1
+            if highest > b.token:
+                wrong.append(f"{b.resource}: token {b.token} was granted after {highest}")
     return wrong
 
 
 def check_order(record):
     """Who began to wait before a conflicting request was sent is granted before it."""
     wrong = []
-    for a in record:
-        # The victim of a deadlock is out of the queue some time before it hears of it.
-        if a.seen_waiting is None or a.left or a.status == "DEADLOCK":
-            continue
-        for b in record:
-            if not (b.granted and conflict(a, b) and a is not b and a.seen_waiting < b.start):
+    for requests in by_resource(record):
+        grants = sorted((r for r in requests if r.granted), key=lambda r: r.start)
+        starts = [r.start for r in grants]
+        for a in requests:
+            # The victim of a deadlock is out of the queue some time before it hears of it.
+            if a.seen_waiting is None or a.left or a.disturbed or a.status == "DEADLOCK":
                 continue
-            if a.granted and b.token < a.token:
-                wrong.append(f"{a.resource}: {b} overtook {a}")
-            if not a.granted and b.end < (a.given_up or a.end or 0):
-                wrong.append(f"{a.resource}: {b} was granted while {a} waited")
+            until = (a.end if a.granted else a.given_up or a.end) or 0
+            for b in grants[bisect.bisect_right(starts, a.seen_waiting):]:
+                if b.start > until:
+                    break
+                if conflict(a, b) and a.granted and b.token < a.token:
+                    wrong.append(f"{a.resource}: {b} overtook {a}")
+                if conflict(a, b) and not a.granted and b.end < until:
+                    wrong.append(f"{a.resource}: {b} was granted while {a} waited")
     return wrong
 
 

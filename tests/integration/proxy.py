@@ -56,6 +56,18 @@ class Proxy:
                 self.drop(server)
             self.muted.clear()
 
+    def cut_all(self):
+        """Breaks all connections."""
+        with self.lock:
+            for one in list(self.pairs):
+                self.drop(one)
+            self.muted.clear()
+
+    def mute_all(self):
+        """Nothing comes through any more in either direction, until cut_all()."""
+        with self.lock:
+            self.muted.update({one: b"" for one in self.pairs})
+
     def release(self):
         """Lets through what came back on the connection that was caught, and all that follows."""
         with self.lock:

@@ -5,13 +5,13 @@ deadline of the holder before, which is real time. What sleeps here lets time pa
 """
 
 import contextlib
-import glob
 import os
 import signal
 import time
 
 import pytest
 
+from cluster import FakeTime
 from lines import Lines, eventually, wait_for_queue
 from test_failover import answered, base, connect, last_server, multi_host, serve, server  # noqa: F401
 
@@ -19,32 +19,13 @@ TTL = 5  # seconds: what a test does between two requests takes less, also on a 
 LONGER_THAN_THE_TTL = TTL + 0.5
 
 
-class FakeTime:
-    """The wall clock of a server: what is written into a file is in force at once. Monotonic time is real."""
-
-    def __init__(self, directory):
-        found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-        if not found:
-            message = "libfaketime is not installed"
-            if os.environ.get("PGLOCKD_REQUIRE_TOOLS") == "1":
-                pytest.fail(message)
-            pytest.skip(message)
-        self.file = directory / "time"
-        self.set("+0")
-        self.environment = {"LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": str(self.file),
-                            "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_RESET": "1",
-                            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-
-    def set(self, spec):
-        """An offset in seconds, and a rate: "-3600", "+0 x2"."""
-        new = self.file.with_suffix(".new")
-        new.write_text(spec + "\n")
-        new.chmod(0o644)
-        new.rename(self.file)
-
-
 @pytest.fixture
 def wall(base):
+    if not FakeTime.library():
+        message = "libfaketime is not installed"
+        if os.environ.get("PGLOCKD_REQUIRE_TOOLS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     return FakeTime(base)
 
 
