@@ -9,10 +9,11 @@
 --             loses nothing that was acknowledged.
 -- Parameters: token    the highest fencing token that the caller was told of; 0: none
 --             ttl_ms   the longest TTL, and grace, that the caller asked for before it came here: a server that
---                      has lost commits may have lost the record of it, too
+--                      has lost commits may have lost the record of it, too; 0: none. Null: a caller that is not about
+--                      to decide anything; it does not wait for somebody who records
 -- Errors:     55000 on a standby.
 -- Tables:     those of record_server
-create or replace function pglockd.notice_server(p_token bigint default 0, p_ttl_ms bigint default 0)
+create or replace function pglockd.notice_server(p_token bigint default 0, p_ttl_ms bigint default null)
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -23,6 +24,11 @@ declare
     v_lost boolean;
     v_synchronous boolean;
 begin
+    -- Who records lets the tokens leap at once, and until the commit nothing else shows it.
+    if p_ttl_ms is not null then
+        perform pg_advisory_lock_shared(1346849801, 0);
+        perform pg_advisory_unlock_shared(1346849801, 0);
+    end if;
     if pglockd.server_change() is not null or pglockd.tokens_were_lost(p_token) then
         perform pg_advisory_xact_lock(1346849801, 0);
         -- In new statements, which see what the last holder of the lock has committed.

@@ -48,9 +48,11 @@ def test_a_token_that_was_not_drawn_here(cursor):
 
 def test_who_waits_for_the_record_reports_its_longest_ttl(still):
     """Race: a lane that knows of a long TTL comes while another, which does not, records the server. Its
-    report was made before, when there was nothing to report to. Fix: it is made after."""
+    report was made before, when there was nothing to report to; and where the tokens had leapt for a lost
+    one, it took nothing for lost and did not wait at all. Fix: it waits first, and reports last."""
     first, second = still(), still()
     cursor = still().cursor()
+    one(cursor, "select pglockd.tick('0')")
     lost = one(cursor, LAST) + 5
     longer_ms = one(cursor, "select pglockd.longest_ttl_ms()") + 1000
     patience = "alter function pglockd.notice_server(bigint, bigint) set lock_timeout = %s"
