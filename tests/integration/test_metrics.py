@@ -393,7 +393,7 @@ def test_metrics_are_served_while_postgresql_is_frozen(make_daemon):
 
 
 def test_metrics_are_served_and_written_later_when_postgresql_is_gone(make_daemon):
-    daemon = make_daemon(*FAST)
+    daemon = make_daemon(*FAST, "--metrics-buffer", "1000")
     with Lines(daemon.line) as client:
         client.lock("gone")
         instance = daemon.instance()

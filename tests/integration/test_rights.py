@@ -87,12 +87,15 @@ def test_line_without_a_name(secure, verb, line, needed):
 
 
 @pytest.mark.parametrize("held", RIGHTS + ["none"])
-def test_line_sessions(each, held):
+def test_line_sessions(each, secure, held):
     """A session may hold many resources: it takes the right lock to any."""
     reply = each[held].ask("SESSION OPEN ttl=1s")
     assert is_allowed(reply) == (held in ("lock", "admin"))
+    # On connections of their own: wrong secrets end them.
     for action in "KEEPALIVE", "RESUME", "CLOSE":
-        other = each[held].ask(f"SESSION {action} 1 secret=x")
+        with Lines(secure.line) as client:
+            client.ask_ok(f"HELLO key=key-{held}")
+            other = client.ask(f"SESSION {action} 1 secret=x")
         assert (other.code != "no_right") == (held in ("lock", "admin"))
 
 
