@@ -278,7 +278,8 @@ static int readers(const struct ctl *ctl, struct bench_engine *e, const char *pr
     return run_and_report(ctl, e, "readers", &phase);
 }
 
-/* Pairs with nothing held, then with the leases held, and their renewal: the ratios are what matters. */
+/* Pairs with nothing held, then with the leases held, and their renewal: the ratios are what
+ * matters. */
 static int held(const struct ctl *ctl, struct bench_engine *e, const char *prefix)
 {
     struct buf others = {0};

@@ -131,12 +131,13 @@ const struct command command_lock = {
     .name = "lock",
     .synopsis = "RESOURCE... [mode=shared] [ttl=30s] [wait=5s] [id=KEY] [owner=NAME] [note=TEXT]",
     .summary = "Take a lock and print its token",
-    .details = "\nThe lock stands until it is released with its token or its TTL has passed:\n"
-               "    token=$(pglockctl lock repo/a.ts ttl=1m wait=10s) || exit\n"
-               "    pglockctl unlock repo/a.ts token=$token\n"
-               "To run one command under a lock, use pglockctl run.\n"
-               "\nSeveral resources are locked together or not at all; then each gets a line, TOKEN\n"
-               "RESOURCE. With --files they are files; a directory is one with all beneath it.\n",
+    .details =
+        "\nThe lock stands until it is released with its token or its TTL has passed:\n"
+        "    token=$(pglockctl lock repo/a.ts ttl=1m wait=10s) || exit\n"
+        "    pglockctl unlock repo/a.ts token=$token\n"
+        "To run one command under a lock, use pglockctl run.\n"
+        "\nSeveral resources are locked together or not at all; then each gets a line, TOKEN\n"
+        "RESOURCE. With --files they are files; a directory is one with all beneath it.\n",
     .files = FILES_BY_ITSELF,
     .main = lock_main,
 };

@@ -524,6 +524,32 @@ static enum outcome outcome_of_busy(const struct call *call)
     return call->service->draining ? OUTCOME_DRAINING : too_many(call->may_not_wait);
 }
 
+/* Of those that need nothing but an answer. */
+static enum outcome outcome_of_status(enum op_status status)
+{
+    switch (status) {
+    case OP_DONE:
+    case OP_BOUND:
+        return OUTCOME_OK;
+    case OP_LOST:
+        return OUTCOME_LOST;
+    case OP_MISMATCH:
+        return OUTCOME_ID_MISMATCH;
+    case OP_DENIED:
+        return OUTCOME_DENIED;
+    case OP_DEADLOCK:
+        return OUTCOME_DEADLOCK;
+    case OP_OTHER_LIMIT:
+        return OUTCOME_LIMIT_MISMATCH;
+    case OP_UNAVAILABLE:
+        return OUTCOME_UNAVAILABLE;
+    case OP_UNKNOWN:
+        return OUTCOME_UNKNOWN;
+    default:
+        return OUTCOME_INTERNAL;
+    }
+}
+
 static void on_acquired(struct op *op)
 {
     struct call *call = container_of(op, struct call, op);
@@ -558,33 +584,12 @@ static void on_acquired(struct op *op)
     case OP_FENCED:
         guarded(call);
         break;
-    case OP_LOST:
-        answer(call, OUTCOME_LOST);
-        break;
-    case OP_MISMATCH:
-        answer(call, OUTCOME_ID_MISMATCH);
-        break;
-    case OP_DENIED:
-        answer(call, OUTCOME_DENIED);
-        break;
-    case OP_DEADLOCK:
-        answer(call, OUTCOME_DEADLOCK);
-        break;
-    case OP_OTHER_LIMIT:
-        answer(call, OUTCOME_LIMIT_MISMATCH);
-        break;
     case OP_TOO_MANY:
         count_limit_met(LIMIT_LEASES_PER_OWNER);
         answer(call, OUTCOME_TOO_MANY_LEASES);
         break;
-    case OP_UNAVAILABLE:
-        answer(call, OUTCOME_UNAVAILABLE);
-        break;
-    case OP_UNKNOWN:
-        answer(call, OUTCOME_UNKNOWN);
-        break;
     default:
-        answer(call, OUTCOME_INTERNAL);
+        answer(call, outcome_of_status(op->status));
     }
 }
 
@@ -600,25 +605,6 @@ void locks_acquire(struct call *call)
 }
 
 /* --- UNLOCK, RENEW --- */
-
-static enum outcome outcome_of_status(enum op_status status)
-{
-    switch (status) {
-    case OP_DONE:
-    case OP_BOUND:
-        return OUTCOME_OK;
-    case OP_LOST:
-        return OUTCOME_LOST;
-    case OP_DENIED:
-        return OUTCOME_DENIED;
-    case OP_UNAVAILABLE:
-        return OUTCOME_UNAVAILABLE;
-    case OP_UNKNOWN:
-        return OUTCOME_UNKNOWN;
-    default:
-        return OUTCOME_INTERNAL;
-    }
-}
 
 /* An UNLOCK or RENEW is back. */
 static void on_ended_or_renewed(struct op *op)
