@@ -2,10 +2,10 @@
 -- Purpose:    makes sure that nobody is about to break a cycle, which was seen, and that nobody does until the calling
 --             transaction ends: locks, without waiting, its requests and of what is in the way of each something of the
 --             next party's. A release, a grant or a withdrawal that has begun and is not committed has locked what it
---             is about to take away.
+--             is about to take away. The locks on leases are not those of a fence: who releases is to ask again.
 -- Parameters: as pglockd.find_cycle() returns
 -- Returns:    false when somebody has any of them locked: there may be no cycle any more
--- Tables:     waiter (for update), lease (for key share)
+-- Tables:     waiter (for update), lease (for no key update)
 create or replace function pglockd.hold_cycle(p_party text[], p_resource text[], p_ticket bigint[])
 returns boolean
 language plpgsql
@@ -31,7 +31,8 @@ begin
              where d.meets = p_resource[i] and d.party = p_party[i % cardinality(p_party) + 1]
         loop
             if e.token is not null then
-                perform from pglockd.lease l where l.resource = e.resource and l.token = e.token for key share skip locked;
+                perform from pglockd.lease l where l.resource = e.resource and l.token = e.token
+                   for no key update skip locked;
                 v_held := found;
             else
                 perform from pglockd.waiter w where w.resource = e.resource and w.ticket = e.ticket

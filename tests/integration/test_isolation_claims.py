@@ -680,6 +680,22 @@ def test_a_ring_against_a_release_in_flight(daemons, begin, resource):
     assert waiters(first.cursor, f"{resource}/b") == [older[0]]
 
 
+def test_a_release_while_a_ring_is_looked_at_is_asked_again(daemons, begin, resource):
+    """Race: the search has a lease of the ring locked when its holder releases it, and the lock looked like that
+    of assert_fence(): the holder was told that a transaction fences it.
+
+    Fix: the search takes another kind of row lock.
+    """
+    first, second = daemons
+    leases, _ = ring(first, second, resource)
+    searching = begin()
+    search(searching.cursor())
+    for me, lease in zip(daemons, leases):
+        assert me.release(lease, careful=True)[0][0] == "r"
+    searching.rollback()
+    assert first.release(leases[0], careful=True)[0][0] == "g"
+
+
 def test_a_ring_against_a_withdrawal_in_flight(daemons, begin, resource):
     """The same for one who has given up waiting."""
     first, second = daemons
