@@ -93,7 +93,8 @@ def read_notes(logs, forced):
     for r in notes.requests.values():
         if r.token in forced:
             r.lost_reason = "forced"
-            r.deadline = min(r.deadline, r.lost or r.end)
+            # Its client heard of it some time after it had ended; how long after, the rows know better.
+            r.deadline = min(r.deadline, r.end or r.deadline)
         elif r.number in forced.values():  # before its daemon had collected the grant: its place is gone with it
             r.left = True
     return list(notes.requests.values()), list(notes.updates.values())

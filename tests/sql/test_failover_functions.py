@@ -144,10 +144,10 @@ def test_nobody_waits_for_the_record_of_the_longest_ttl(cursor, still):
     other.autocommit = False
     waiting = other.cursor()
     waiting.execute("set local lock_timeout = '5s'")
-    longest = one(cursor, "select pglockd.longest_ttl_ms()")
+    ((ttl, grace),) = rows(cursor, "select coalesce(max(ttl_ms), 0), coalesce(max(grace_ms), 0) from pglockd.longest_ttl")
     for one_of_them, more in (cursor, 1000), (waiting, 1000), (waiting, 2000), (cursor, 3000):
-        one_of_them.execute("select pglockd.note_ttl(array[%s::int8])", (longest + more,))
-    assert one(waiting, "select pglockd.longest_ttl_ms()") == longest + 2000
+        one_of_them.execute("select pglockd.note_ttl(array[%s::int8])", (ttl + more,))
+    assert one(waiting, "select pglockd.longest_ttl_ms()") == ttl + 2000 + grace
     other.rollback()
 
 

@@ -433,6 +433,8 @@ def test_retire(me, still, resource):
 # ---- sweep is bounded ----
 
 def test_sweep_takes_no_more_than_it_may(me, resource):
+    while call(me.cursor, "sweep", 100000, 1000, True, None)["o_more"]:
+        pass  # what other tests have left
     me.acquire(*[{"resource": f"{resource}/{i}", "ttl": 1000} for i in range(25)])
     tick(me, 10)
     first = call(me.cursor, "sweep", 10, 1000, True, None)
