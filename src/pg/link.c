@@ -357,7 +357,8 @@ static const struct refusal *refusal_of(struct link *l, const struct link_rows *
     if (link_is_null(rows, 0, 2))
         return &standby;
     struct str file = link_text(rows, 0, 2);
-    memcpy(hex, file.p, file.n < 8 ? file.n : 8);
+    if (file.p) /* else the server did not say */
+        memcpy(hex, file.p, file.n < 8 ? file.n : 8);
     int64_t system = link_int(rows, 0, 1);
     int32_t timeline = (int32_t)strtoul(hex, NULL, 16);
     if (system == seen->system && timeline < seen->timeline)
