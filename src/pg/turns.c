@@ -94,13 +94,16 @@ void turns_add(struct turns *t, struct op *op)
 void turns_leave(struct turns *t, struct op *op)
 {
     struct turn *turn = op->turn;
+    bool was_held = op->held;
     t->queued--;
-    t->lined -= !op->held;
-    if (turn == NULL)
-        return;
-    turn->lined -= !op->held;
     op->held = false;
     op->turn = NULL;
+    if (was_held) /* it leaves no place in line, and turns_each() may be among those behind it */
+        return;
+    t->lined--;
+    if (turn == NULL)
+        return;
+    turn->lined--;
     while (!list_empty(&turn->held) && has_room(t, turn)) {
         struct op *next = list_first(&turn->held, struct op, link);
         list_remove(&next->link);

@@ -184,8 +184,29 @@ START_TEST(each_visits_all)
 }
 END_TEST
 
+static void take(void *arg, struct op *op)
+{
+    ++*(int *)arg;
+    leave((int)(op - ops));
+}
+
+START_TEST(each_can_take_all_when_the_others_are_silent)
+{
+    int n = 0;
+    ask(1, 0, 1);
+    ask(2, 1, 9);
+    leave(0);
+    now_us += LATER_US;
+    ask(2, 9, 10); /* what is held may move up from now on */
+    turns_each(&turns, take, &n);
+    ck_assert_int_eq(n, 9);
+    ck_assert_uint_eq(turns.queued, 0);
+    ck_assert(list_empty(&turns.all));
+}
+END_TEST
+
 UNIT_MAIN_WITH("turns", set_up, tear_down, who_is_alone_has_no_share,
                others_stand_behind_a_share_only, what_is_held_moves_up_in_its_order,
                what_is_held_can_be_taken_out, what_comes_back_stands_before_what_is_held,
                the_daemons_own_are_never_held, the_share_ends_when_the_others_are_silent,
-               each_visits_all)
+               each_visits_all, each_can_take_all_when_the_others_are_silent)
