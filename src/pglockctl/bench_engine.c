@@ -124,22 +124,19 @@ static void send_lock(struct client *c, int64_t now)
     send_line(c, line, n, LOCKING);
 }
 
-static void send_unlock(struct client *c, int64_t now)
+/* UNLOCK or RENEW of what the client has. */
+static void send_token(struct client *c, int64_t now, const char *verb, enum client_state next)
 {
     char line[LINE_MAX_BYTES];
-    int n = snprintf(line, sizeof(line), "UNLOCK %s%07" PRId64 " token=%" PRId64 "\n",
+    int n = snprintf(line, sizeof(line), "%s %s%07" PRId64 " token=%" PRId64 "\n", verb,
                      c->thread->phase->prefix, c->key, c->token);
     c->sent_ns = now;
-    send_line(c, line, n, UNLOCKING);
+    send_line(c, line, n, next);
 }
 
-static void send_renew(struct client *c, int64_t now)
+static void send_unlock(struct client *c, int64_t now)
 {
-    char line[LINE_MAX_BYTES];
-    int n = snprintf(line, sizeof(line), "RENEW %s%07" PRId64 " token=%" PRId64 "\n",
-                     c->thread->phase->prefix, c->key, c->token);
-    c->sent_ns = now;
-    send_line(c, line, n, RENEWING);
+    send_token(c, now, "UNLOCK", UNLOCKING);
 }
 
 /* The next key of a phase that goes through all; false when this client has no more. */
@@ -176,7 +173,7 @@ static void start_client(struct client *c, int64_t now)
     } else if (t->phase->step == BENCH_FILL) {
         send_lock(c, now);
     } else if (t->phase->step == BENCH_RENEW) {
-        send_renew(c, now);
+        send_token(c, now, "RENEW", RENEWING);
     } else {
         send_unlock(c, now);
     }
