@@ -48,15 +48,12 @@ begin
                        l.hold_id is not null
                        or (l.session_id is not null or l.expires_us <= v_now_us)
                           and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us as stale
-                  from pglockd.lease_exclusive l
-                 where l.resource = any (p_resource) and l.token is distinct from p_own_token
-                union all
-                select l.resource, l.token,
-                       l.hold_id is not null
-                       or (l.session_id is not null or l.expires_us <= v_now_us)
-                          and pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us
-                  from pglockd.lease_shared l
-                 where l.resource = any (v_alone) and l.token is distinct from p_own_token) c;
+                  from (select x.resource, x.token, x.hold_id, x.session_id, x.expires_us, x.grace_ms
+                          from pglockd.lease_exclusive x where x.resource = any (p_resource)
+                        union all
+                        select x.resource, x.token, x.hold_id, x.session_id, x.expires_us, x.grace_ms
+                          from pglockd.lease_shared x where x.resource = any (v_alone)) l
+                 where l.token is distinct from p_own_token) c;
     end if;
     if p_slots is not null then
         select coalesce(sum(c.weight), 0), count(*) filter (where c.slots <> p_slots),
