@@ -1,6 +1,7 @@
 -- pglockd.closed_until(expires_us, grace_ms, session)
 -- Purpose:    until when a lease that is not renewed keeps its resource closed: its end or that of its session, and
---             its grace.
+--             its grace. Its own end counts in a session, too: it is far away, except of a grant that has not been
+--             delivered.
 -- Returns:    reading of the lease clock, in microseconds; no later than its grace
 --             for a lease of a session that was closed.
 -- Tables:     session (read)
@@ -10,7 +11,7 @@ language plpgsql stable -- as pglockd.lease_now()
 as $$
 begin
     return case when p_session is null then p_expires_us
-                else coalesce((select s.expires_us from pglockd.session s
+                else coalesce((select least(p_expires_us, s.expires_us) from pglockd.session s
                                 where s.session_id = p_session
                                   and (s.ended_us is null or s.ended_reason = 'expired')), 0) end
            + 1000 * coalesce(p_grace_ms, 0);

@@ -29,8 +29,9 @@ begin
           join pglockd.lease l on l.resource = k.resource and l.token = k.token
          where case when l.hold_id is null
                     then pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id) <= v_now_us
-                         and not exists (select from pglockd.session s
-                                          where s.session_id = l.session_id and s.ended_us is null)
+                         and (l.expires_us <= v_now_us
+                              or not exists (select from pglockd.session s
+                                              where s.session_id = l.session_id and s.ended_us is null))
                     else l.hold_id is distinct from (select pglockd.hold_number())
                          and pg_try_advisory_xact_lock(1346849799, l.hold_id) end
            for update of l skip locked

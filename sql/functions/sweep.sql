@@ -34,7 +34,7 @@ begin
         perform pglockd.require_read_committed();
     end if;
     with due as materialized (
-        select l.resource, l.token, l.owner, l.identity, l.expires_us <= v_now_us as ended,
+        select l.resource, l.token, l.owner, l.identity, l.session_id, l.expires_us <= v_now_us as ended,
                greatest(l.expires_us, case when l.expires_us <= v_now_us
                                            then pglockd.closed_until(l.expires_us, l.grace_ms, l.session_id)
                                            else 0 end) as next_us
@@ -53,8 +53,9 @@ begin
         returning l as lease, l.resource, l.scope
     ), buried as (
         -- Also of one whose grace begins now; when that is over there is a tombstone already.
-        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity)
-        select d.token, v_now_us, clock_timestamp(), 'expired', d.resource, d.owner, d.identity from due d where d.ended
+        insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
+        select d.token, v_now_us, clock_timestamp(), 'expired', d.resource, d.owner, d.identity, d.session_id
+          from due d where d.ended
             on conflict do nothing
         returning 1
     )

@@ -32,7 +32,7 @@ select l.resource, l.mode::text as mode, l.scope::text as scope, l.owner, l.iden
   left join pglockd.session s on s.session_id = l.session_id
  cross join lateral (
     select case when l.session_id is null then l.expires_us
-                when s.ended_us is null or s.ended_reason = 'expired' then coalesce(s.expires_us, 0)
+                when s.ended_us is null or s.ended_reason = 'expired' then coalesce(least(l.expires_us, s.expires_us), 0)
                 else 0 end as end_us) e
  where (select pglockd.may('read', '*')) or pglockd.may('read', l.resource);
 comment on view pglockd.locks is 'What is locked now: one row for every lease. Ask for what lies beneath a resource with pglockd.is_beneath().';

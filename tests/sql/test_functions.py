@@ -365,6 +365,33 @@ def test_an_uncollected_grant_ends_early_and_a_collected_one_does_not(me, other,
     assert holders(me.cursor, f"{resource}/b") == []
 
 
+@pytest.mark.parametrize("finds", ["the janitor", "a request", "its own daemon"])
+def test_an_uncollected_grant_ends_early_in_a_session_too(me, other, resource, finds):
+    """It counted as held until the session ended: nobody knew of it, and nobody could have the resource."""
+    session = call(me.cursor, "session_open", 3600000, "", "", None, None, "secret")["o_session"]
+    token = other.lock(resource)
+    _, request = me.claim(resource, wait=True, session=session, ttl=9000000000000), me.requests[0]
+    other.release((resource, token))
+    ((granted, _),) = holders(me.cursor, resource)
+    if finds == "its own daemon":
+        assert me.collect() == {(request, resource): granted}
+    tick(me, 20)
+    for instance in me, other:
+        one(me.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
+    if finds != "a request":
+        call(me.cursor, "sweep", 100000, 1000, True, None)
+    ends = rows(me.cursor, "select reason::text, session_id from pglockd.tombstone where token = %s", granted)
+    if finds == "its own daemon":
+        assert [t for t, _ in holders(me.cursor, resource)] == [granted] and ends == []
+        return
+    if finds == "a request":
+        assert rows(me.cursor, "select expired from pglockd.locks where resource = %s", resource) == [(True,)]
+        other.lock(resource)
+        ends = rows(me.cursor, "select reason::text, session_id from pglockd.tombstone where token = %s", granted)
+    assert granted not in [t for t, _ in holders(me.cursor, resource)]
+    assert ends == [("expired", session)]
+
+
 def test_resync_puts_back_in_order(me, other, resource):
     me.lock(resource)
     waits = [me.wait(resource) for _ in range(3)]
