@@ -3,6 +3,7 @@
 -- Parameters: as pglockd.queue_claim()
 -- Returns:    status, token   w it waits   a it was granted (token: one for each of its resources)   r the same, and
 --                             somebody has the rows locked   D, l it was refused, or must not wait any more
+--                             s its session has ended
 -- Tables:     waiter (insert, update, delete), lease (update, delete), refusal, session (lock), clock (read)
 create or replace function pglockd.resync_waiter(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
@@ -33,8 +34,11 @@ begin
                         p_conn, p_request, l.owner, l.note, l.identity, l.idempotency_key, l.session_id, l.grace_ms,
                         l.bound, p_upgrade, null);
         -- Whose id has leases or a place has been repeated, and another request has them now.
-        elsif p_upgrade is null and (p_id is null or not pglockd.is_repeated(p_id, p_owner, p_identity))
-              and (p_session is null or pglockd.session_lives(p_session)) then
+        elsif p_upgrade is null and (p_id is null or not pglockd.is_repeated(p_id, p_owner, p_identity)) then
+            if p_session is not null and not pglockd.session_lives(p_session) then
+                o_status := 's';
+                return;
+            end if;
             perform pglockd.queue_claim(p_ticket, false, p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight,
                         p_ttl_ms, p_conn, p_request, p_owner, p_note, p_identity, p_id, p_session, p_grace_ms, p_bound, null,
                         pglockd.charged_to(p_leases_max, p_owner, p_identity));

@@ -6,8 +6,8 @@
 --             wants to change, may be shorter
 -- Returns:    item, status   w it waits   a it was granted (number: token; of a request for several resources as
 --                              pglockd.withdraw_batch())   D it was refused, since it would have waited for ever
---                            l another request took its place over, or its session or the lease that it was to
---                              change has ended
+--                            l another request took its place over, or the lease that it was to change has ended
+--                            s its session has ended
 --             grant_request, grant_resource, grant_token   see status
 --             pending        resources to promote
 -- Tables:     those of pglockd.resync_waiter(), longest_ttl (insert)

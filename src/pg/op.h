@@ -44,6 +44,7 @@ enum op_status {
     OP_GUARDED = 'r',     /* the guard is held elsewhere: nothing was done */
     OP_FENCED = 'f',      /* a transaction keeps the lease by assert_fence(): nothing was done */
     OP_LOST = 'l',        /* no such lease, no such waiter */
+    OP_NO_SESSION = 's',  /* the session that it was to be bound to has ended */
     OP_DENIED = 'd',      /* another identity holds it */
     OP_MISMATCH = 'm',    /* the id was used with other arguments */
     OP_DEADLOCK = 'D',    /* refused: it would wait for ever */

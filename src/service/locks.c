@@ -757,6 +757,8 @@ static enum outcome outcome_of_loss(const struct call *call)
 {
     if (call->op.status == OP_DEADLOCK)
         return OUTCOME_DEADLOCK;
+    if (call->op.status == OP_NO_SESSION)
+        return OUTCOME_LOST;
     if (call->end == END_SESSION || call->end == END_LEASE || call->end == END_DEADLOCK)
         return outcome_of_end(call);
     /* Nobody takes over the place of a change of mode: its lease has ended. */
@@ -773,7 +775,7 @@ static void on_resynced(struct op *op)
         stop_waiting(call);
         granted(call, call->granted ? call->granted : op->number,
                 call->granted ? call->granted_us : op->sent_us);
-    } else if (op->status == OP_LOST || op->status == OP_DEADLOCK) {
+    } else if (op->status == OP_LOST || op->status == OP_NO_SESSION || op->status == OP_DEADLOCK) {
         stop_waiting(call);
         answer(call, outcome_of_loss(call));
     } else if (call->end != END_NONE || nobody_waits(call)) {

@@ -353,7 +353,8 @@ class World:
         gone = [(c, tag) for c in self.clients for tag, w in c.waits.items() if w.session == number]
         for client, tag in gone:
             del client.waits[tag]
-            self.equal(self.reply(client, tag, number).status, "LOST", tag)
+            reply = self.reply(client, tag, number)
+            self.equal((reply.status, reply.code), ("LOST", "lost"), tag)
         return self.model.end_session(number)
 
     def info(self):

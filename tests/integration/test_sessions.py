@@ -189,6 +189,29 @@ def test_a_lock_that_waits_is_told_that_its_session_ended(both, connect, other, 
     assert a.ask_ok(f"LOCK {resource}")
 
 
+def test_a_lock_that_waits_is_told_so_too_by_a_daemon_that_has_lost_touch(both, connect, peer, resource, sql):
+    """It then asks what has become of those who wait, and is told that this one has no place, before it has heard why.
+    The client heard that another request had its place, and would have asked no more."""
+    a, b = both
+    cursor = sql(user="postgres").cursor()
+
+    def backends():
+        return {pid for pid, in rows(cursor, "select pid from pg_stat_activity where application_name = 'pglockd'")}
+    others = backends()
+    token = b.lock(resource)
+    session, secret = opened(a)
+    daemon = peer()
+    waiting = connect(daemon)
+    waiting.send(f"LOCK {resource} session={session} secret={secret} wait=inf")
+    wait_for_queue(b, resource, 1)
+    daemon.signal(signal.SIGSTOP)
+    assert a.ask_ok(f"SESSION CLOSE {session}").body == {"released": 0}
+    cursor.execute("select pg_terminate_backend(pid) from unnest(%s) pid", ([*backends() - others],))
+    daemon.signal(signal.SIGCONT)
+    assert waiting.reply().status == "LOST"
+    b.ask_ok(f"UNLOCK {resource} token={token}")
+
+
 def test_a_lock_granted_after_a_wait_is_bound(both, connect, daemon, resource):
     a, b = both
     token = b.lock(resource)

@@ -404,6 +404,17 @@ def test_resync_puts_back_in_order(me, other, resource):
     assert taken["o_status"] == ["l"], "another request has the place"
 
 
+def test_resync_of_one_whose_session_has_ended(me, resource):
+    """A daemon that counts its waiters may come before it has heard of the end of their session."""
+    session = call(me.cursor, "session_open", 3600000, "", "", None, None, "secret")["o_session"]
+    me.lock(resource)
+    ticket = me.claim(resource, wait=True, session=session)[1]
+    call(me.cursor, "session_close", session, None)
+    done = call(me.cursor, "resync_waiters", me.number, [1], [resource], [True], [False], [None], [None], [30000],
+                [ticket], [1], me.requests, [], [], [], [None], [session], [None], [False], [])
+    assert done["o_status"] == ["s"] and waiters(me.cursor, resource) == []
+
+
 def test_losing_the_queue_opens_a_quiet_period(me, resource):
     me.cursor.execute("delete from pglockd.queue_epoch")
     one(me.cursor, "select pglockd.open_queue_epoch()")  # as every lane does when it is claimed

@@ -464,7 +464,7 @@ class History:
             elif claim.request in self.late and status == "w":
                 pass
             elif claim.request in self.refused or not self.model.requeue(claim):
-                self.check(status in "lD", describe(claim), status)
+                self.check(status in "lsD", describe(claim), status)
                 del daemon.waits[claim.request]
             else:
                 self.equal(status, "w", describe(claim))
