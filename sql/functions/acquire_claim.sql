@@ -46,7 +46,7 @@ begin
     if p_id is not null then
         select f.o_status, f.o_number, f.o_token into o_status, o_number, o_token
           from pglockd.find_repeated(p_instance, p_resource, p_exclusive, p_tree, p_slots, p_weight, p_ttl_ms, p_wait,
-                   p_conn, p_request, p_owner, p_identity, p_id, p_session) f;
+                   p_conn, p_request, p_owner, p_identity, p_id, p_session, p_bound) f;
         if o_status is not null then
             -- Who released it while its client was away has passed it over.
             o_pending := case when o_status = 'w' then p_resource end;

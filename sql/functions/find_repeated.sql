@@ -1,7 +1,7 @@
 -- pglockd.find_repeated(claim …)
 -- Purpose:    what an earlier LOCK with the same id, owner and identity left: its leases, which are renewed and now
 --             belong to the asking connection, or its place in the queue, which the asking request takes over.
--- Parameters: as pglockd.acquire_claim()
+-- Parameters: as pglockd.acquire_claim(); bound   a lease stays bound where it was, a place is what this request says
 -- Returns:    status   null when there is nothing; else a (number, token: the tokens), w (number: ticket), b (it waits,
 --                      and this request does not want to), m (the same id was used with other members, semaphore or
 --                      session) or r (somebody's transaction keeps a row locked: nothing was done, ask again)
@@ -10,7 +10,7 @@
 create or replace function pglockd.find_repeated(
     p_instance integer, p_resource text[], p_exclusive boolean[], p_tree boolean[], p_slots integer, p_weight integer,
     p_ttl_ms bigint, p_wait boolean, p_conn bigint, p_request bigint, p_owner text, p_identity text, p_id text,
-    p_session bigint, out o_status "char", out o_number bigint, out o_token bigint[])
+    p_session bigint, p_bound boolean, out o_status "char", out o_number bigint, out o_token bigint[])
 language plpgsql
 as $$
 declare
@@ -43,6 +43,7 @@ begin
         ), renewed as (
             update pglockd.lease l
                set instance_id = p_instance, conn_id = p_conn, request_id = p_request, delivered = true,
+                   bound = l.bound or p_bound,
                    ttl_ms = p_ttl_ms, expires_us = pglockd.lease_end(v_now_us, p_ttl_ms),
                    check_us = least(l.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
               from mine
@@ -83,7 +84,7 @@ begin
                for update skip locked
         )
         update pglockd.waiter w
-           set instance_id = p_instance, conn_id = p_conn, request_id = p_request, ttl_ms = p_ttl_ms,
+           set instance_id = p_instance, conn_id = p_conn, request_id = p_request, ttl_ms = p_ttl_ms, bound = p_bound,
                absent_until_us = null, early_resource = w.resource
           from mine
          where w.resource = mine.resource and w.ticket = mine.ticket
@@ -99,4 +100,4 @@ begin
 end
 $$;
 comment on function pglockd.find_repeated(integer, text[], boolean[], boolean[], integer, integer, bigint, boolean, bigint,
-    bigint, text, text, text, bigint) is 'The leases or the place in the queue that an earlier LOCK with the same id left.';
+    bigint, text, text, text, bigint, boolean) is 'The leases or the place in the queue that an earlier LOCK with the same id left.';

@@ -79,9 +79,10 @@ static void put_locks(struct request *r, struct json *j, const struct call *call
         put_lock(j, resource, token, op->nmembers > 0 ? op->members[i].exclusive : op->exclusive,
                  op->nmembers > 0 && op->members[i].tree);
         conn_holds(r->conn, resource, token, call->ttl_ms, op->session);
-        /* A lease that is bound is bound to whoever changes its mode, though only the database
-         * knows which are; it also makes sure that no other ends with the connection. */
-        if (op->bound || op->upgrade != 0)
+        /* A lease that is bound is bound to whoever changes its mode or repeats its LOCK, though
+         * only the database knows which are; it also makes sure that no other ends with the
+         * connection. */
+        if (op->bound || op->upgrade != 0 || call->repeated)
             conn_bind(r->conn, resource, token);
     }
 }

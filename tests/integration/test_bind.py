@@ -162,13 +162,41 @@ def test_a_connection_that_lost_it_to_another_leaves_nothing_to_be_tried_again(c
     assert second.ask_ok(f"UNLOCK {resource} token={token}")
 
 
-def test_a_repeated_lock_adopts_it(connect, cursor, other, resource):
+@pytest.mark.parametrize("words", [BOUND, "ttl=5m"])
+def test_a_repeated_lock_adopts_it(connect, cursor, other, resource, words):
+    """Also one that says nothing of it: the lease stayed until its TTL, since its new daemon did not know."""
     first, second = connect(), connect(other)
     token = first.lock(resource, f"{BOUND} id={resource}")
-    assert second.ask_ok(f"LOCK {resource} {BOUND} id={resource}").body["token"] == token
+    assert second.ask_ok(f"LOCK {resource} {words} id={resource}").body["token"] == token
     first.close()
     settle(connect, resource)
     assert held(cursor, resource) == 1
+    second.close()
+    is_released(cursor, resource)
+
+
+@pytest.mark.parametrize("before, then", [(BOUND, "ttl=5m"), ("ttl=5m", BOUND)])
+def test_a_place_taken_over_is_as_the_last_says(connect, cursor, other, resource, before, then):
+    holder, first, second = connect(), connect(), connect(other)
+    token = holder.lock(resource)
+    first.send(f"LOCK {resource} {before} id=place wait=inf owner={resource}")
+    wait_for_queue(holder, resource, 1)
+    second.send(f"LOCK {resource} {then} id=place wait=inf owner={resource}")
+    eventually(lambda: one(cursor, "select bound from pglockd.waiter where resource = %s", resource) == (then == BOUND))
+    holder.ask_ok(f"UNLOCK {resource} token={token}")
+    assert second.reply().status == "OK"
+    second.close()
+    if then == BOUND:
+        is_released(cursor, resource)
+    else:
+        settle(connect, resource)
+        assert held(cursor, resource) == 1
+
+
+def test_a_repetition_may_bind_it(connect, cursor, resource):
+    first, second = connect(), connect()
+    token = first.lock(resource, f"ttl=5m id={resource}")
+    assert second.ask_ok(f"LOCK {resource} {BOUND} id={resource}").body["token"] == token
     second.close()
     is_released(cursor, resource)
 
