@@ -11,7 +11,8 @@
 --             floor      for each resource: nobody but marked ones (early_resource) waits with a ticket up to
 --                        it; null or missing when that is not known
 --             free       for each resource: an exclusive lease of the resource alone has ended in this transaction,
---                        so that nobody holds it, nor a tree above it; null or missing when that is not so
+--                        so that nobody holds it, nor, but for the same request, a tree above it; null or missing when
+--                        that is not so
 -- Returns:    request, resource, token   grants to waiters of this daemon; of a request for several resources a
 --                              row for each
 --             wake             other daemons with new grants, and as pglockd.note_grants(), to be notified after the
@@ -52,10 +53,11 @@ begin
         -- Most often one who waits for an exclusive lock follows another: that needs no look at leases. Unless somebody
         -- has been served below: his trees and other resources may be those that are free here.
         if p_free[i] and v_served = '{}' then
-            select x.ctid as place, x.*, now.us, now.watched, now.us >= now.quiet_until_us as open
+            select x.ctid as place, x.*, now.us, now.watched, now.trees, now.us >= now.quiet_until_us as open
               into w
               from pglockd.waiter x
-             cross join (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us, c.watched
+             cross join (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us, c.watched,
+                                c.trees
                            from pglockd.clock c where c.one offset 0) now
              where x.resource = p_resource[i] and x.absent_until_us is null
                and x.ticket > case when exists (select from pglockd.waiter e where e.early_resource = p_resource[i])
@@ -64,6 +66,10 @@ begin
              limit 1;
             v_trees := exists (select from pglockd.waiter t where t.scope = 'tree');
             continue when w.ticket is null and not v_trees;
+            -- The request whose lease has ended may have a tree above it still: its own were not in each other's way.
+            if w.trees and not v_trees then
+                v_trees := exists (select from pglockd.lease_tree t where t.resource = any (pglockd.above(p_resource[i])));
+            end if;
             if w.mode = 'exclusive' and w.members = 1 and w.scope = 'node' and w.instance_id = p_instance
                and w.session_id is null and w.upgrade_token is null and w.open and not v_trees then
                 -- The first, or nobody: who has it locked may leave it where it is.

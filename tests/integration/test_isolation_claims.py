@@ -150,6 +150,24 @@ def test_an_exclusive_lease_handed_over_needs_no_guard_of_the_trees(daemons, beg
 
 # ---- several in one transaction ----
 
+@pytest.mark.parametrize("mode", ["shared", "exclusive"])
+def test_an_exclusive_lease_beneath_a_tree_of_the_same_request(daemons, resource, mode):
+    """A request for a tree and a resource beneath it has both: its own are not in each other's way. When the latter
+    ended it was handed over as if nobody could have a tree above it, and two had it.
+
+    Fix: that short cut looks for such a tree.
+    """
+    first, _ = daemons
+    tree = ("~" if mode == "shared" else "") + resource + "*"
+    assert first.claim(tree, f"{resource}/a")[0] == "g"
+    tokens = dict(zip(first.last["o_grant_resource"], first.last["o_grant_token"]))
+    _, request = first.wait(f"{resource}/a")
+    assert first.release((f"{resource}/a", tokens[f"{resource}/a"]))[0][0] == "g"
+    assert first.grants() == {} and holders(first.cursor, f"{resource}/a") == []
+    first.release((resource, tokens[resource]))
+    assert list(first.grants()) == [request]
+
+
 def test_two_resources_that_end_in_one_batch_and_a_set_that_waits_for_both(daemons, resource):
     """Race, within one transaction: A and B are released together. A goes to a set that waits for both, and takes B
     with it; then B is handed over, as what has just come free, to who waits behind the set. Both had it.
