@@ -141,7 +141,8 @@ static void on_id_found(struct ask *a, bool ok)
 static void answer_id(struct request *r)
 {
     if (r->outcome == OUTCOME_LOST) {
-        query_lost(r, r->resource, r->token);
+        buf_clear(&r->rows); /* of what was found: what is said of the loss is gathered there */
+        query_lost_again(r);
         return;
     }
     if (r->outcome != OUTCOME_OK) {

@@ -95,7 +95,10 @@ class Lines:
                 return None
             self.received += data
         line, self.received = self.received.split(b"\n", 1)
-        return line.decode()
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            raise AssertionError(f"not UTF-8: {line!r}") from None
 
     def reply(self, seconds=SECONDS):
         line = self.read_line(seconds)

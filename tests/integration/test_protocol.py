@@ -551,6 +551,27 @@ def test_lost_for_a_token_that_never_was(client, resource):
     assert client.ask(f"UNLOCK {resource} token={token}").status == "LOST"
 
 
+@pytest.mark.parametrize("verb", ["UNLOCK", "RENEW ttl=9m"])
+def test_lost_of_one_of_an_id(client, sql, resource, verb):
+    """A lease that ends after it was found by its id, and before its turn came, is told of as any other. The reply had
+    bytes in it that were no text, and the name twice."""
+    held = client.ask_ok(f"LOCK {resource}/a {resource}/b id=lost-one owner=me ttl=5m")
+    ending, cursor = sql(), sql().cursor()
+    ending.autocommit = False
+    ending.cursor().execute("select status from pglockd.force(%s, null, 'stuck')", (f"{resource}/b",))
+    verb, *keys = verb.split()
+    client.send(" ".join([f"{verb} id=lost-one owner=me", *keys]))
+
+    def the_first_is_done():
+        cursor.execute("select from pglockd.lease where resource = %s and ttl_ms = 300000", (f"{resource}/a",))
+        return cursor.rowcount == 0
+    eventually(the_first_is_done)
+    ending.commit()
+    reply = client.reply()
+    assert (reply.status, reply["reason"]) == ("LOST", "forced")
+    assert reply["message"].startswith(f"token {held['locks'][1]['token']} does not hold {resource}/b: an administrator")
+
+
 def test_the_same_lease_twice_in_a_pipeline(client, resource):
     token = client.lock(resource)
     client.send(*[f"@r{i} RENEW {resource} token={token}" for i in range(3)],
