@@ -48,6 +48,10 @@ begin
         select g.token, pglockd.lease_now(), clock_timestamp(), 'forced', g.resource, g.owner, g.identity,
                v_detail, g.session_id
           from gone g
+            -- Of one in its grace there is one already, of its end.
+            on conflict (resource, token) do update
+            set ended_us = excluded.ended_us, ended_at = excluded.ended_at, reason = excluded.reason,
+                detail = excluded.detail
     )
     select array_agg(g.token order by g.token), array_agg(g.owner order by g.token),
            array_agg(g.identity order by g.token),

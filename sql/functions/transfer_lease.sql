@@ -57,7 +57,10 @@ begin
     v_wake := pglockd.note_ends(array[l], '{superseded}', v_detail);
     insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, detail, session_id)
     values (l.token, pglockd.lease_now(), clock_timestamp(), 'superseded', l.resource, l.owner, l.identity,
-            v_detail, l.session_id);
+            v_detail, l.session_id)
+        -- There is one of a grant that its daemon heard of in its grace only.
+        on conflict (resource, token) do update
+        set ended_us = excluded.ended_us, ended_at = excluded.ended_at, reason = excluded.reason, detail = excluded.detail;
     v_ttl_ms := case when p_session is not null then 9000000000000
                      when l.session_id is not null or l.hold_id is not null then p_ttl_ms else l.ttl_ms end;
     v_granted := pglockd.grant_leases(null, array[l.resource], array[l.mode = 'exclusive'], array[l.scope = 'tree'], l.slots,

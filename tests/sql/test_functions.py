@@ -536,6 +536,39 @@ def test_force(me, resource):
     assert rows(me.cursor, "select status, token from pglockd.force(%s)", resource) == [("LOST", None)]
 
 
+def sweep_after(seconds, *instances):
+    tick(instances[0], seconds)
+    for instance in instances:
+        one(instance.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
+    call(instances[0].cursor, "sweep", 100000, 1000, True, None)
+
+
+def why_ended(instance, token):
+    return rows(instance.cursor, "select reason::text from pglockd.tombstone where token = %s", token)
+
+
+def test_force_in_its_grace(me, resource):
+    """That it has ended is noted when its grace begins; it failed where that was to be noted again."""
+    me.claim(resource, ttl=1000, grace=60000)
+    token = me.last["o_number"][0] or me.last["o_grant_token"][0]
+    sweep_after(5, me)
+    assert why_ended(me, token) == [("expired",)] and holders(me.cursor, resource) == [(token, "exclusive")]
+    assert rows(me.cursor, "select status, token from pglockd.force(%s, %s, 'urgent')", resource, token) == [("OK", token)]
+    assert why_ended(me, token) == [("forced",)] and holders(me.cursor, resource) == []
+
+
+def test_transfer_of_a_grant_that_was_collected_in_its_grace(me, other, resource):
+    """The same of one that its daemon heard of late, and that has gone on from there."""
+    held = other.lock(resource)
+    me.claim(resource, wait=True, ttl=60000, grace=60000)
+    other.release((resource, held))
+    sweep_after(10, me, other)
+    ((_, token),) = me.collect().items()
+    assert why_ended(me, token) == [("expired",)]
+    assert call(me.cursor, "transfer_lease", resource, token, "heir", None, "", 30000)["o_status"] == "g"
+    assert why_ended(me, token) == [("superseded",)]
+
+
 def test_list_leases(me, resource):
     for end in "", "/a", "/a/b", "-x", "0", "b":
         me.lock(resource + end)
