@@ -269,7 +269,7 @@ static void settle(struct prefix *p)
         struct watcher *w = container_of(at, struct watcher, at);
         if (w->state == WATCHER_WAITS)
             set_state(w, WATCHER_STARTS);
-        else if (w->early)
+        else if (w->early && w->state != WATCHER_STARTS) /* else it starts from here */
             tell_gap(w, STR_LIT("older_transactions"));
         w->early = false;
     }
@@ -329,8 +329,12 @@ static void on_writers(struct watches *ws, const struct link_rows *rows)
     list_for_each(at, &ws->prefixes)
     {
         struct prefix *p = container_of(at, struct prefix, at);
-        if (is_settling(p))
-            keep_writers(p, &at_work);
+        if (!is_settling(p))
+            continue;
+        keep_writers(p, &at_work);
+        /* Late by this look: a daemon that stood still knows of none that lasted for so long. */
+        if (p->writers.len > 0 && ws->looked_us - p->registered_us >= 1000 * SETTLE_MS)
+            start_early(p);
     }
     buf_free(&at_work);
 }
@@ -687,12 +691,6 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     int64_t now_us = clock_mono_us();
     int64_t timeout_us = 1000 * ws->s->o.settings->request_timeout_ms;
     (void)loop, (void)revents;
-    list_for_each(at, &ws->prefixes)
-    {
-        struct prefix *p = container_of(at, struct prefix, at);
-        if (is_settling(p) && now_us - p->registered_us >= 1000 * SETTLE_MS)
-            start_early(p);
-    }
     give_up(&ws->waiting, now_us - timeout_us);
     give_up(&ws->starting, now_us - timeout_us);
     pump(ws);

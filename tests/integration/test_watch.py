@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -298,6 +299,42 @@ def test_a_long_transaction_does_not_stop_a_watch(connect, sql, client, resource
     assert [one for one in seen if one != ("granted", resource + "/long")] == [
         ("granted", resource + "/later"), ("released", resource + "/later")]
     assert seen.count(("granted", resource + "/long")) <= 1
+
+
+def test_a_daemon_that_stood_still_takes_no_short_transaction_for_a_long_one(peer, connect, sql, resource):
+    """Race: the daemon that waits for who is at work stands still, and more than a second is over when it goes on: it
+    told of a gap, though the transaction had ended long before.
+
+    Fix: it looks again first.
+    """
+    daemon, cursor = peer(), sql().cursor()
+
+    def watch_and_stand_still():
+        """Within that second; on a busy machine, another time."""
+        begin, watch_and_stand_still.count = time.monotonic(), watch_and_stand_still.count + 1
+        prefix = f"{resource}/{watch_and_stand_still.count}"
+        watcher = connect(daemon)
+        with contextlib.closing(sql()) as short:
+            short.autocommit = False
+            short.cursor().execute("select * from pglockd.lock(%s)", (resource + "/short",))
+            watcher.send(f"WATCH {prefix}")
+
+            def is_registered():
+                cursor.execute("select from pglockd.watch where prefix = %s", (prefix,))
+                return cursor.rowcount
+            eventually(is_registered)
+            daemon.signal(signal.SIGSTOP)
+            in_time = time.monotonic() - begin < 0.9
+            short.rollback()
+        time.sleep(1.2)
+        daemon.signal(signal.SIGCONT)
+        return in_time and (watcher, prefix)
+    watch_and_stand_still.count = 0
+    watcher, prefix = eventually(watch_and_stand_still)
+    assert watcher.reply().status == "OK"
+    lock_and_unlock(connect(), prefix)
+    assert told(watcher, 2) == [("granted", prefix), ("released", prefix)]
+    watcher.nothing_comes()
 
 
 def test_a_transaction_that_is_undone(connect, sql, client, resource):
