@@ -173,7 +173,9 @@ class Daemon:
         return [pid] + [int(child) for child in children.split()]
 
     def signal_postgres(self, number):
-        for pid in self.postgres():
+        """To the postmaster first: of what it was about to start none is missed."""
+        os.kill(self.postmaster(), number)
+        for pid in self.postgres()[1:]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -387,21 +389,36 @@ def still_dsn(daemon):
     return dsn
 
 
+@pytest.fixture(scope="session")
+def onlooker(daemon):
+    """A connection that sees what others do."""
+    with contextlib.closing(daemon.sql(user="postgres")) as connection:
+        yield connection
+
+
 @pytest.fixture
-def still(still_dsn):
+def still(still_dsn, onlooker):
     """A function that opens a connection, in autocommit, to the database that no daemon serves.
 
-    There the lease clock stands still unless the test ticks, and nothing happens by itself.
+    There the lease clock stands still unless the test ticks, and nothing happens by itself. What a session of a test
+    had open, transactions and advisory locks, has ended before the next test begins.
     """
-    opened = []
+    opened, pids = [], []
 
     def open_one(**options):
         opened.append(psycopg2.connect(still_dsn, **options))
         opened[-1].autocommit = True
+        pids.append(opened[-1].info.backend_pid)
         return opened[-1]
     yield open_one
     for connection in opened:
         connection.close()
+    cursor = onlooker.cursor()
+
+    def have_ended():
+        cursor.execute("select from pg_stat_activity where pid = any(%s)", (pids,))
+        return cursor.rowcount == 0
+    eventually(have_ended)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 
 import psycopg2
 
-from lines import eventually
+from lines import SECONDS, eventually
 
 _numbers = itertools.count(1)
 
@@ -174,7 +174,7 @@ class Background:
             self.error = error
 
     def join(self):
-        self.thread.join(20)
+        self.thread.join(SECONDS)
         assert not self.thread.is_alive(), "it hangs"
         if self.error:
             raise self.error

@@ -4,6 +4,7 @@ PGLOCKD_SCREENSHOTS=DIR keeps a picture of what each test saw at its end.
 """
 
 import os
+import re
 import signal
 
 import pytest
@@ -67,7 +68,7 @@ def filter_by(browser, prefix):
 # ---- what it shows ----
 
 def test_locks_and_who_waits_for_whom(page, client, connect, resource):
-    client.ask_ok(f'LOCK {resource}/a owner=ann note="refactor of it" ttl=5m')
+    client.ask_ok(f'LOCK {resource}/a owner=ann note="refactor of it" ttl=9m')
     client.ask_ok(f"LOCK {resource}/b scope=tree owner=ben ttl=5m")
     for what, owner in (f"{resource}/a", "cyd"), (f"{resource}/a", "dan"), (f"{resource}/b/c", "eve"):
         connect(name=owner).send(f"LOCK {what} wait=inf")
@@ -77,7 +78,7 @@ def test_locks_and_who_waits_for_whom(page, client, connect, resource):
     assert set(locks) == {f"{resource}/a", f"{resource}/b"}
     first = locks[f"{resource}/a"]
     assert (first["Holder"], first["Mode"], first["Note"]) == ("ann", "exclusive", "refactor of it")
-    assert first["Left"].startswith("4 m") and first["Held"].endswith("s")
+    assert re.match(r"[78] m", first["Left"]) and first["Held"].endswith("s")
     assert locks[f"{resource}/b"]["Mode"] == "tree, exclusive"
     queue = {row["Who waits"]: row for row in table(browser, "queue")}
     assert {who: (row["Place"], row["For whom"]) for who, row in queue.items()} == {
@@ -109,7 +110,8 @@ def test_sessions_limits_and_daemons(page, daemon, client, policy, resource):
     session = {row["Session"]: row for row in table(browser, "sessions")}[opened["session"]]
     assert (session["Owner"], session["Locks"]) == ("seth", "1")
     roles = {row["Number"]: (row["Role"], row["State"]) for row in table(browser, "instances")}
-    assert roles[str(daemon.instance())] == ("janitor, this page", "connected")
+    role, state = roles[str(daemon.instance())]  # others of the tests' daemons may be the janitor
+    assert role in ("janitor, this page", "this page") and state == "connected"
     assert column(browser, "locks", "Holder") == [f"session {opened['session']}"]
 
 
@@ -117,7 +119,7 @@ def test_plots(page, make_daemon):
     one = make_daemon()
     with Lines(one.line) as client:
         for n in range(3):
-            client.lock(f"plot/{n}")
+            client.lock(f"plot/{n}", "ttl=10m")
         browser = page(one)
         browser.until("shown.trend.held.length > 1 && shown.trend.held.at(-1) === 3")
         labels = browser.run('[...document.querySelectorAll("svg[role=img]")].map((s) => s.ariaLabel)')
@@ -246,7 +248,8 @@ def test_a_small_screen(page, client, connect, resource, width):
 def test_what_is_old_is_called_old(page, make_daemon):
     one = make_daemon("--request-timeout", "300ms")
     with Lines(one.line) as client:
-        client.lock("kept/in/sight")
+        # So little patience may be too little on a busy machine.
+        eventually(lambda: client.ask("LOCK kept/in/sight mode=shared id=kept ttl=10m").status == "OK")
         browser = page(one)
         browser.until("shown.locks.length === 1")
         one.signal_postgres(signal.SIGSTOP)

@@ -4,13 +4,15 @@ What the replies look like in full is in docs/transcripts, which test_transcript
 are the rules behind them.
 """
 
+import json
 import re
 import socket
 import subprocess
+import time
 
 import pytest
 
-from lines import eventually, parse, wait_for_queue
+from lines import SECONDS, eventually, parse, wait_for_queue
 
 LINE_MAX = 65536
 MS = {"ttl_ms", "held_ms", "waited_ms", "waiting_ms", "lost_ms"}
@@ -174,7 +176,7 @@ def test_one_tag_twice_in_flight(connect, resource):
 
 def test_a_deep_pipeline_is_answered_completely_and_in_order(client, resource):
     count = 3000  # more than max_inflight: reading pauses meanwhile
-    client.send(*[f"LOCK {resource}/{i}" for i in range(count)])
+    client.send(*[f"LOCK {resource}/{i} ttl=10m" for i in range(count)])
     replies = [client.reply() for _ in range(count)]
     assert [r["resource"] for r in replies] == [f"{resource}/{i}" for i in range(count)]
     client.send(*[f"UNLOCK {r['resource']} token={r['token']}" for r in replies])
@@ -226,7 +228,7 @@ def test_after_the_end_of_input_everything_is_answered_and_waits_are_withdrawn(c
 def test_nc(daemon, resource):
     host, port = daemon.line.rsplit(":", 1)
     done = subprocess.run(["nc", "-N", host, port], input=f"PING\nLOCK {resource}\n", text=True,
-                          capture_output=True, timeout=20, check=True)
+                          capture_output=True, timeout=SECONDS, check=True)
     replies = [parse(line) for line in done.stdout.splitlines()]
     assert [r.status for r in replies] == ["OK", "OK", "BYE"]
 
@@ -394,17 +396,17 @@ def test_bad_arguments(client, line):
 # ---- LOCK, UNLOCK, RENEW, CHECK ----
 
 def test_a_lock_from_grant_to_release(client, resource):
-    reply = client.ask_ok(f"LOCK {resource} ttl=5s")
+    reply = client.ask_ok(f"LOCK {resource} ttl=2m")
     token = reply["token"]
     assert reply["locks"] == [{"resource": resource, "token": token, "mode": "exclusive",
                                "scope": "node"}]
-    assert reply["resource"] == resource and reply["ttl_ms"] == 5000 and reply["waited_ms"] >= 0
-    assert 0 < client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] <= 5000
-    assert client.ask_ok(f"RENEW {resource} token={token}")["ttl_ms"] == 5000
+    assert reply["resource"] == resource and reply["ttl_ms"] == 120000 and reply["waited_ms"] >= 0
+    assert 0 < client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] <= 120000
+    assert client.ask_ok(f"RENEW {resource} token={token}")["ttl_ms"] == 120000
+    assert client.ask_ok(f"RENEW {resource} token={token} ttl=10m")["ttl_ms"] == 600000
+    assert client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] > 120000
     assert client.ask_ok(f"RENEW {resource} token={token} ttl=1m")["ttl_ms"] == 60000
-    assert client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] > 5000
-    assert client.ask_ok(f"RENEW {resource} token={token} ttl=2s")["ttl_ms"] == 2000
-    assert client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] <= 2000
+    assert client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] <= 60000
     assert client.ask_ok(f"UNLOCK {resource} token={token}")["held_ms"] >= 0
     assert client.lock(resource) > token
 
@@ -435,7 +437,7 @@ def test_a_resource_is_locked_alone_not_what_is_beneath_it(client, resource):
 
 def test_busy_says_who_holds_it(connect, resource):
     holder, waiter, client = connect(name="agent-7"), connect(), connect()
-    holder.lock(resource, "note=refactor ttl=20s")
+    holder.lock(resource, "note=refactor ttl=5m")
     waiter.send(f"LOCK {resource} wait=inf")
     wait_for_queue(client, resource, 1)
     reply = client.ask(f"LOCK {resource}")
@@ -445,14 +447,14 @@ def test_busy_says_who_holds_it(connect, resource):
     (one,) = reply["holders"]
     assert (one["owner"], one["note"], one["mode"], one["scope"], one["self"], one["resource"]) == (
         "agent-7", "refactor", "exclusive", "node", False, resource)
-    assert 0 < one["ttl_ms"] <= 20000 and one["held_ms"] >= 0
+    assert 0 < one["ttl_ms"] <= 300000 and one["held_ms"] >= 0
     assert (reply["holders_total"], reply["waiting"]) == (1, 1)
     assert "token" not in one, "tokens of others are not shown"
 
 
 def test_busy_with_many_holders(connect, resource):
     holder, client = connect(), connect()
-    holder.send(*[f"LOCK {resource} mode=shared owner=o{i:04}" for i in range(1005)])
+    holder.send(*[f"LOCK {resource} mode=shared owner=o{i:04} ttl=10m" for i in range(1005)])
     assert all(holder.reply().status == "OK" for _ in range(1005))
     reply = client.ask(f"LOCK {resource}")
     assert (len(reply["holders"]), reply["holders_total"], reply["more"]) == (1000, 1005, True)
@@ -473,13 +475,13 @@ def test_wait_runs_out(connect, resource):
 def test_wait_that_is_granted_says_how_long_it_took(connect, resource):
     holder, client = connect(), connect()
     token = holder.lock(resource)
-    client.send(f"LOCK {resource} wait=1h ttl=7s")
+    client.send(f"LOCK {resource} wait=1h ttl=7m")
     waiting = eventually(lambda: [w["waiting_ms"] for w in
                                   holder.ask_ok(f"INFO {resource}")["queue"] if w["waiting_ms"] >= 100])
     holder.ask_ok(f"UNLOCK {resource} token={token}")
     reply = client.reply()
-    assert reply["waited_ms"] >= waiting[0] - 1 and reply["ttl_ms"] == 7000
-    assert client.ask_ok(f"CHECK {resource} token={reply['token']}")["ttl_ms"] <= 7000
+    assert reply["waited_ms"] >= waiting[0] - 1 and reply["ttl_ms"] == 420000
+    assert client.ask_ok(f"CHECK {resource} token={reply['token']}")["ttl_ms"] <= 420000
 
 
 def test_waiters_are_served_in_the_order_they_came(connect, resource):
@@ -586,9 +588,11 @@ def test_the_same_lease_twice_in_a_pipeline(client, resource):
 def test_an_expired_lease_is_removed_and_the_waiter_served(connect, resource):
     client, waiter = connect(), connect()
     token = client.lock(resource, "ttl=100ms")
-    reply = waiter.ask(f"LOCK {resource} wait=1m")
+    granted = time.monotonic()
+    reply = waiter.ask(f"LOCK {resource} wait=10m")
     assert reply.status == "OK" and reply["token"] > token
-    assert reply["waited_ms"] >= 100  # never before the TTL: the lease clock does not run fast
+    # Never before the TTL: the lease clock does not run fast. The slack is for the time of the reply.
+    assert time.monotonic() - granted >= 0.1
     lost = client.ask(f"RENEW {resource} token={token}")
     assert (lost.status, lost["reason"]) == ("LOST", "expired")
 
@@ -605,10 +609,16 @@ def test_the_janitor_removes_what_nobody_asks_for(client, sql, resource):
 
 
 def test_past_its_ttl_a_lease_can_still_be_renewed(client, resource):
-    token = client.lock(resource, "ttl=300ms")
-    eventually(lambda: client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] == 0)
-    client.ask_ok(f"RENEW {resource} token={token} ttl=30s")
-    assert client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] > 20000
+    """Until the slack is over, too. Who comes later than that, on a busy machine, begins anew."""
+    def renewed_late():
+        token = client.lock(resource, "ttl=300ms")
+        while (check := client.ask(f"CHECK {resource} token={token}")).body.get("ttl_ms"):
+            pass
+        if check.status != "OK" or client.ask(f"RENEW {resource} token={token} ttl=10m").status != "OK":
+            eventually(lambda: client.ask_ok(f"INFO {resource}")["holders"] == [])
+            return None
+        return client.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"]
+    assert eventually(renewed_late) > 300000
 
 
 # ---- id= ----
@@ -812,7 +822,7 @@ def test_list_of_the_whole_space(client, resource):
     while after is not None:
         page = client.ask_ok(f"LIST limit=1000 {after}")
         seen += [lock["resource"] for lock in page["locks"]]
-        after = page["next"] and f'after="{page["next"]}"'
+        after = page["next"] and f"after={json.dumps(page['next'])}"
     assert resource in seen and seen == sorted(seen)
 
 
@@ -830,5 +840,5 @@ def test_a_bad_client_does_not_disturb_others(daemon, connect, resource):
 
 def test_addresses_are_numbers_and_names(daemon):
     port = int(daemon.line.rsplit(":", 1)[1])
-    with socket.create_connection(("localhost", port), 5):
+    with socket.create_connection(("localhost", port), SECONDS):
         pass

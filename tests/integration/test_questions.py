@@ -182,8 +182,9 @@ def guards(scene, *question):
     with scene.sql("pglockd", autocommit=False) as cursor:
         cursor.execute("select pg_backend_pid(), status from pglockd.lock('guarded/x')")
         ((pid, _),) = cursor.fetchall()
-        answer = eventually(lambda: scene.ask(*question, user="postgres"), what="a transaction of a second")
-        assert pick(answer, "pid", "usename", "state") == [(pid, "pglockd", "idle in transaction")]
+        # On a busy machine the daemon's may last as long.
+        eventually(lambda: (pid, "pglockd", "idle in transaction") in pick(
+            scene.ask(*question, user="postgres"), "pid", "usename", "state"), what="a transaction of a second")
 
 
 def dead_rows(scene, *question):

@@ -164,7 +164,7 @@ def test_a_very_deep_pipeline_is_answered(client, connect, resource, tagged):
     Fix: a connection with lines left asks for its next turn itself; others are served in between.
     """
     count = 5000
-    client.send(*[f"{f'@t{i} ' if tagged else ''}LOCK {resource}/{i} ttl=1m" for i in range(count)])
+    client.send(*[f"{f'@t{i} ' if tagged else ''}LOCK {resource}/{i} ttl=10m" for i in range(count)])
     assert connect().ask("PING").status == "OK"
     replies = [client.reply() for _ in range(count)]
     assert {r.status for r in replies} == {"OK"}

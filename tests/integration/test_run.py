@@ -224,26 +224,26 @@ def test_whole_group_is_ended(fake, resource, start, beat):
 def test_lost_lock(fake, resource, start, beat):
     process = start(fake.address, *LONG_TTL, resource, "--", *beat.command())
     beat.wait()
-    before = fake.count("RENEW")
     fake.forced.add(fake.token)
+    before = fake.count("RENEW")
     assert process.wait(SECONDS) == 76
     assert fake.count("RENEW") <= before + 1, "ended at the next renewal"
     assert "forced" in process.stderr.read()
 
 
 def test_kill_after(fake, resource, start, beat):
-    process = start(fake.address, "--ttl", "6s", "--kill-after", "300ms", resource, "--",
+    process = start(fake.address, "--ttl", "12s", "--kill-after", "300ms", resource, "--",
                     *beat.command("stubborn"))
     beat.wait()
     fake.forced.add(fake.token)
     assert "ending the command" in process.stderr.readline()
     clock = Clock()
     assert process.wait(SECONDS) == 76
-    assert clock.seconds() < 1.5, "not after the 5 s of the default"
+    assert clock.seconds() < 2.5, "not after the 3 s that it would be by default"
 
 
 def test_lost_when_the_command_had_ended(fake, resource, start):
-    process = start(fake.address, resource, "--", "sh", "-c", UNTIL_TOLD)
+    process = start(fake.address, "--ttl", "5m", resource, "--", "sh", "-c", UNTIL_TOLD)
     assert process.stdout.readline() == "up\n"
     fake.forced.add(fake.token)
     tell(process)

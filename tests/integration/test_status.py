@@ -64,9 +64,9 @@ def test_locks(daemon, client, resource, look):
 
 
 def test_who_waits_for_whom(daemon, client, connect, resource, look):
-    client.ask_ok(f"LOCK {resource} owner=ann")
-    client.ask_ok(f"LOCK {resource}/tree scope=tree owner=tess")
-    client.ask_ok(f"LOCK {resource}/slots limit=2 weight=2 owner=sam")
+    client.ask_ok(f"LOCK {resource} owner=ann ttl=10m")
+    client.ask_ok(f"LOCK {resource}/tree scope=tree owner=tess ttl=10m")
+    client.ask_ok(f"LOCK {resource}/slots limit=2 weight=2 owner=sam ttl=10m")
     waiters = []
     for number, (what, owner) in enumerate([
             (resource, "ben"), (resource, "cyd"), (f"{resource}/tree/leaf", "leo"),
@@ -83,14 +83,14 @@ def test_who_waits_for_whom(daemon, client, connect, resource, look):
         "leo": [(True, "tess", f"{resource}/tree")],
         "sue": [(True, "sam", f"{resource}/slots")]}
     assert (queue["ben"]["place"], queue["cyd"]["place"]) == (1, 2)
-    assert look(daemon)["totals"]["waiting"] >= 4
+    eventually(lambda: look(daemon)["totals"]["waiting"] >= 4)  # an answer may serve for a while
 
 
 def test_sessions_and_rate_limits(daemon, client, policy, resource, look):
     opened = client.ask_ok("SESSION OPEN owner=ann note=work ttl=1m")
     for name in "abc":
         client.ask_ok(f"LOCK {resource}/{name} session={opened['session']}")
-    policy("glance", pattern=resource, quota=10, per="1 min")
+    policy("glance", pattern=resource, quota=10, per="1 h")
     client.ask_ok(f"RATE {resource}/key cost=4 policy=glance")
     shown = eventually(lambda: (s := look(daemon, resource))["rate_limits"] and s)
     (session,) = [s for s in shown["sessions"] if s["session"] == int(opened["session"])]
@@ -98,7 +98,7 @@ def test_sessions_and_rate_limits(daemon, client, policy, resource, look):
     assert 0 < session["ttl_ms"] <= 60000
     (limit,) = shown["rate_limits"]
     assert (limit["key"], limit["policy"], limit["limit"], limit["per_ms"], limit["mode"]) == (
-        f"{resource}/key", "glance", 10, 60000, "enforce")
+        f"{resource}/key", "glance", 10, 3600000, "enforce")
     assert 6 <= limit["remaining"] < 10
     assert opened["secret"] not in json.dumps(shown)
 
@@ -120,7 +120,11 @@ def test_daemons_and_the_janitor(daemon, peer, look):
         assert answer["daemon"]["instance"] == d.instance() and answer["daemon"]["ready"]
         rows = {row["instance"]: row for row in answer["instances"]}
         assert all(rows[n]["connected"] for n in numbers)
-    assert [d for d in shown if shown[d]["daemon"]["janitor"]] == [daemon]
+    for d in shown:  # another one of the tests' daemons may be the janitor, or become it
+        def agrees(d=d):
+            with Lines(d.line) as client:
+                return look(d)["daemon"]["janitor"] == client.ask_ok("STATS")["janitor"]
+        eventually(agrees)
     assert shown[other]["totals"]["tick_ms"] < 60000 and shown[other]["totals"]["quiet_ms"] == 0
 
 
@@ -180,7 +184,7 @@ def test_the_trend_counts(make_daemon):
     one = make_daemon()
     with Lines(one.line) as client:
         for n in range(5):
-            client.lock(f"trend/{n}")
+            client.lock(f"trend/{n}", "ttl=10m")
         trend = eventually(lambda: (t := api(one)["trend"])["held"][-1:] == [5] and t)
     assert sum(trend["grants"]) == 5 and sum(trend["requests"]) >= 5
     assert trend["step_ms"] == 5000 and trend["waiting"][-1] == 0
@@ -200,13 +204,17 @@ def test_without_the_right_to_all_of_it(daemon, secure, login, client, connect, 
     """Who may read something sees that, and nothing of others that touches it."""
     reader = login("some-reader", f"read:{resource}/*")
     for what in (f"{resource} scope=tree mode=shared owner=above", f"{resource}/a mode=shared owner=ann"):
-        client.ask_ok("LOCK " + what)
-    client.ask_ok("SESSION OPEN owner=hidden ttl=1m")
+        client.ask_ok(f"LOCK {what} ttl=10m")
+    client.ask_ok("SESSION OPEN owner=hidden ttl=10m")
     connect().send(f"LOCK {resource}/a wait=inf owner=ben")
     eventually(lambda: api(daemon, f"{resource}/a")["queue"])
 
+    def look(path):
+        """Asked again when it is neither yes nor no: a busy daemon may be late to confirm the rights that it knows."""
+        return eventually(lambda: (reply := get(secure, path, key=reader.key))[0] != 503 and reply)
+
     def seen_by_http():
-        status, _, body = get(secure, f"/api/status?prefix={resource}/a", key=reader.key)
+        status, _, body = look(f"/api/status?prefix={resource}/a")
         assert status == 200, body
         return json.loads(body)
     for shown in reader.ask_ok(f"STATUS prefix={resource}/a").body, seen_by_http():
@@ -216,12 +224,12 @@ def test_without_the_right_to_all_of_it(daemon, secure, login, client, connect, 
     for prefix in None, resource, "elsewhere":
         reply = reader.ask("STATUS" + (f" prefix={prefix}" if prefix else ""))
         assert (reply.status, reply.code) == ("DENIED", "no_right")
-        status, _, body = get(secure, "/api/status" + (f"?prefix={prefix}" if prefix else ""), key=reader.key)
+        status, _, body = look("/api/status" + (f"?prefix={prefix}" if prefix else ""))
         assert (status, json.loads(body)["code"]) == (403, "no_right")
     everything = login("all-reader", "read:*").ask_ok(f"STATUS prefix={resource}/a")
     assert {who for who, in by(everything["queue"][0]["behind"], "owner")} == {"above", "ann"}
     assert "hidden" in [owner for owner, in by(everything["sessions"], "owner")]
-    assert get(secure, "/", key=reader.key)[0] == 200
+    assert look("/")[0] == 200
 
 
 # ---- what it costs, and what it waits for ----
@@ -295,7 +303,7 @@ def test_a_stop_does_not_wait_for_answers(make_daemon):
 def test_without_the_database(make_daemon):
     one = make_daemon("--request-timeout", "300ms")
     with Lines(one.line) as client:
-        client.lock("a")
+        eventually(lambda: get(one, "/api/status")[0] == 200)
         one.signal_postgres(signal.SIGSTOP)
         try:
             status, _, body = get(one, "/api/status?prefix=b")

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from lines import SECONDS, Lines, eventually
-from pace import stood_still
 
 WORD = r'[a-z_]+=(?:"(?:[^"\\]|\\.)*"|[^\s"=]*)'
 EVENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(error|warn|info|debug) "
@@ -53,15 +52,15 @@ def test_every_line_of_the_log_is_an_event(make_daemon):
 def test_slow_requests_are_logged_and_waits_are_not(make_daemon):
     daemon = make_daemon("--slow_request", "1s")
     with Lines(daemon.line, name='"agent \\"7\\""') as one, Lines(daemon.line) as two:
-        begin = time.monotonic()
-        held = one.ask_ok("LOCK slow/waited")
+        held = one.ask_ok("LOCK slow/waited ttl=10m")
         two.send("LOCK slow/waited wait=1h", "PING")
         eventually(lambda: [w for w in one.ask_ok("INFO slow/waited")["queue"] if w["waiting_ms"] > 1200])
         one.ask_ok(f"UNLOCK slow/waited token={held['token']}")
         assert two.reply()["waited_ms"] > 1100
         assert two.reply().status == "OK"
         with frozen_postgres(daemon):
-            one.send("LOCK slow/frozen")
+            one.send("@frozen LOCK slow/frozen")
+            one.nothing_comes()  # it has been read
             time.sleep(1.2)  # what is to be logged is time itself
         assert one.reply().status == "OK"
     slow = eventually(lambda: [e for e in events(daemon, "slow_request") if e["resource"] == '"slow/frozen"'])
@@ -69,9 +68,10 @@ def test_slow_requests_are_logged_and_waits_are_not(make_daemon):
     assert slow[0]["verb"] == "LOCK" and slow[0]["status"] == "OK"
     assert slow[0]["client"] == '"agent \\"7\\""'
     assert int(slow[0]["took_ms"]) >= 1000 and slow[0]["queued_ms"] == "0"
-    waits = [int(e["took_ms"]) - int(e["queued_ms"]) for e in events(daemon, "slow_request")
+    # Unless it was slow beside its wait, as it may be on a busy machine.
+    waits = [(int(e["took_ms"]), int(e["queued_ms"])) for e in events(daemon, "slow_request")
              if e["resource"] == '"slow/waited"' and e["verb"] == "LOCK"]
-    assert max(waits, default=0) <= 1000 * stood_still(begin)
+    assert all(queued > 0 and took - queued >= 1000 for took, queued in waits)
 
 
 def test_slow_requests_cannot_flood_the_log(make_daemon):
@@ -81,6 +81,7 @@ def test_slow_requests_cannot_flood_the_log(make_daemon):
         for _ in range(2):
             with frozen_postgres(daemon):
                 client.send(*(f"@{n} LOCK flood/{n}" for n in range(200)))
+                client.nothing_comes()  # all have been read
                 time.sleep(0.6)
             for _ in range(200):
                 assert client.reply().status in ("OK", "BUSY")
@@ -89,7 +90,7 @@ def test_slow_requests_cannot_flood_the_log(make_daemon):
     assert 10 <= len(slow) <= 10 * (2 + time.monotonic() - begin), "ten a second"
     # What was left out of the first flood was told at the latest when the next one began.
     left_out = sum(int(event["count"]) for event in events(daemon, "slow_requests_left_out"))
-    assert left_out >= 100 and left_out + len(slow) >= 200
+    assert left_out > 0 and left_out + len(slow) >= 200
 
 
 def test_no_slow_requests_when_turned_off(make_daemon):

@@ -83,10 +83,10 @@ def handshakes(daemon, pki, outcome):
 
 
 def metric(daemon, pki, name):
-    with urllib.request.urlopen(f"https://{daemon.http}/metrics", timeout=20,
+    with urllib.request.urlopen(f"https://{daemon.http}/metrics", timeout=60,
                                 context=context_for(pki.ca)) as reply:
         lines = reply.read().decode().splitlines()
-    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " "))
+    return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " ")), 0)
 
 
 # ---- lines ----
@@ -141,12 +141,21 @@ def test_plain_text_on_a_tls_port_gets_nowhere(served, pki):
 
 def test_a_client_that_says_nothing_is_closed(make_tls, pki):
     daemon = make_tls(pki.issue("silent"), "--auth-timeout", "200ms")
-    with Lines(daemon.line) as silent, TlsLines(daemon.line, context_for(pki.ca)) as client:
-        client.ask_ok("PING")
-        assert silent.read_line() is None
-        client.ask_ok("PING")
     name = 'pglockd_connections_closed_total{reason="auth_timeout"}'
-    assert eventually(lambda: metric(daemon, pki, name) == 1)
+
+    def come_in():
+        """On a busy machine a handshake may last as long."""
+        with contextlib.suppress(OSError, AssertionError):
+            client = TlsLines(daemon.line, context_for(pki.ca))
+            client.ask_ok("PING")
+            return client
+        return None
+    with eventually(come_in) as client:
+        before = metric(daemon, pki, name)
+        with Lines(daemon.line) as silent:
+            assert silent.read_line() is None
+        client.ask_ok("PING")
+    assert eventually(lambda: metric(daemon, pki, name) > before)
 
 
 def test_a_web_page_gets_nowhere_in_tls_either(tls):
@@ -166,10 +175,19 @@ def test_pglockctl_speaks_tls(served, pki, resource):
 
 
 def test_run_renews_over_tls(served, pki, resource):
-    """Longer than the TTL, so that the lease would be lost without renewals in TLS."""
-    done = ctl(f"tls://{served.line}", "run", "--ttl", "1s", resource, "--", "sleep", "2",
-               ca=pki.ca)
-    assert done.returncode == 0, done.stderr
+    name = 'pglockd_requests_total{verb="renew",status="OK"}'
+    before = metric(served, pki, name)
+    process = subprocess.Popen([PGLOCKCTL, "run", "--ttl", "6s", resource, "--", "sh", "-c", "read x"],
+                               env=dict(os.environ, PGLOCKCTL_CONNECT=f"tls://{served.line}",
+                                        PGLOCKCTL_TLS_CA=str(pki.ca)),
+                               text=True, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: metric(served, pki, name) > before)
+        _, said = process.communicate("\n", timeout=60)
+        assert process.returncode == 0, said
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("case", ["no_ca", "foreign_ca", "wrong_name"])
@@ -282,9 +300,14 @@ def test_a_name_that_is_made_later_is_taken_on_the_open_connection(with_auth, pk
 
 def test_who_does_not_say_who_it_is_is_closed(with_auth, pki):
     daemon = with_auth("tls-late", "--auth-timeout", "300ms")
-    with TlsLines(daemon.line, context_for(pki.ca)) as nobody:
-        assert parse(nobody.read_line()).code == "auth_timeout"
-        assert nobody.read_line() is None
+
+    def what_is_said():
+        """Nothing to who is still in the handshake then, as it may be on a busy machine."""
+        with contextlib.suppress(OSError), TlsLines(daemon.line, context_for(pki.ca)) as nobody:
+            return nobody.rest()
+        return None
+    (bye,) = eventually(what_is_said)
+    assert bye.code == "auth_timeout"
 
 
 # ---- reload ----

@@ -69,10 +69,14 @@ class Terminal:
         return self.process.returncode
 
     def is_restored(self):
-        return (termios.tcgetattr(self.slave) == self.before and self.output.count(ENTER) > 0
-                and self.output.count(LEAVE) == self.output.count(ENTER)
-                and self.output.rindex(LEAVE) > self.output.rindex(ENTER)
-                and self.output.rindex(b"\x1b[?25h") > self.output.rindex(b"\x1b[?25l"))
+        """Once all has come that was written: a terminal hands it on a moment later."""
+        def look():
+            output = self.read()
+            return (termios.tcgetattr(self.slave) == self.before and output.count(ENTER) > 0
+                    and output.count(LEAVE) == output.count(ENTER)
+                    and output.rindex(LEAVE) > output.rindex(ENTER)
+                    and output.rfind(b"\x1b[?25h") > output.rfind(b"\x1b[?25l"))
+        return eventually(look)
 
     def close(self):
         if self.process.poll() is None:
@@ -178,7 +182,6 @@ def test_stopping_gives_the_terminal_back(top):
     screen.until(lambda frame: True)
     screen.press(b"\x1a")
     os.waitid(os.P_PID, screen.process.pid, os.WSTOPPED)
-    screen.read()
     assert screen.is_restored()
     screen.process.send_signal(signal.SIGCONT)
     eventually(lambda: screen.read().count(ENTER) == 2)
@@ -190,13 +193,14 @@ def test_stopping_gives_the_terminal_back(top):
 def test_nobody_there(top):
     screen = top(address="127.0.0.1:1")
     assert screen.wait() == 69
-    assert ENTER not in screen.output and b"127.0.0.1:1" in screen.output
+    eventually(lambda: b"127.0.0.1:1" in screen.read())
+    assert ENTER not in screen.output
 
 
 def test_a_daemon_that_goes_away(top, make_daemon):
     one = make_daemon()
     with Lines(one.line) as client:
-        client.lock("a/lock")
+        client.lock("a/lock", "ttl=10m")
         screen = top("--every", "100ms", address=one.line)
         screen.until_row("a/lock")
         one.kill()
@@ -220,7 +224,8 @@ def test_plain_lines(daemon, client, resource):
 def test_a_dumb_terminal_gets_plain_lines(top):
     screen = top(term="dumb")
     assert screen.wait() == 0
-    assert b"\x1b" not in screen.output and screen.output.startswith(b"pglockd ")
+    eventually(lambda: screen.read().startswith(b"pglockd "))
+    assert b"\x1b" not in screen.output
 
 
 def test_json(daemon, client, resource):

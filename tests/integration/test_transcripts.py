@@ -88,9 +88,15 @@ class Replay:
             with Lines(self.daemon.line) as look:
                 wait_for_queue(look, match[2], int(match[1]))
         elif match := re.fullmatch(r"nobody holds (\S+) any more", what):
+            if self.guard:
+                self.guard.rollback()
             eventually(lambda: self.sql("select from pglockd.lease where resource = %s",
                                         match[1]).rowcount == 0)
         elif match := re.fullmatch(r"the TTL of (\S+) is over", what):
+            # Nobody removes it meanwhile, as somebody would soon.
+            self.guard = self.stack.enter_context(contextlib.closing(self.daemon.sql()))
+            self.guard.autocommit = False
+            self.guard.cursor().execute("select from pglockd.lease where resource = %s for key share", (match[1],))
             eventually(lambda: self.sql("select from pglockd.locks where resource = %s and "
                                         "ttl_left = interval '0'", match[1]).rowcount)
         elif match := re.fullmatch(r"an administrator forces (\S+): (.*)", what):

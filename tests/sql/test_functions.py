@@ -3,6 +3,7 @@
 import pytest
 from psycopg2 import errors
 
+from lines import eventually
 from schema import Instance, call, holders, in_order, one, rows, waiters
 
 
@@ -433,7 +434,9 @@ def test_a_dead_daemon_is_retired_and_its_waiters_too(me, still, resource):
     dead.wait(resource)
     kept, _ = dead.wait(resource, id=resource)
     _, mine = me.wait(resource)
+    pid = dead.connection.info.backend_pid
     dead.connection.close()
+    eventually(lambda: not rows(me.cursor, "select from pg_stat_activity where pid = %s", pid))
     tick(me, 60)
     one(me.cursor, "select known from pglockd.heartbeat(%s)", me.number)
     assert call(me.cursor, "sweep", 100000, 30000, True, None)["o_instances"] >= 1

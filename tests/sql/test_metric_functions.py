@@ -19,12 +19,16 @@ WIDTH = 2 + 1 + 5
 
 @pytest.fixture
 def db(still):
-    """A cursor; samples, layouts and partitions are gone after the test."""
+    """A cursor; samples, layouts and partitions are gone before and after the test."""
     cursor = still().cursor()
+
+    def clear():
+        for name in partitions(cursor):
+            cursor.execute(f"drop table pglockd.{name}")
+        cursor.execute("delete from pglockd.metric_layout; delete from pglockd.instance")
+    clear()
     yield cursor
-    for name in partitions(cursor):
-        cursor.execute(f"drop table pglockd.{name}")
-    cursor.execute("delete from pglockd.metric_layout; delete from pglockd.instance")
+    clear()
 
 
 def layout(cursor, families=None):
