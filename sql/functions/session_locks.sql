@@ -23,6 +23,8 @@ as $$
     (select t.resource, t.token, null, null, t.reason::text, null, null
        from pglockd.tombstone t
       where t.session_id = p_session
+        -- A grant that its daemon heard of in its grace only has one, and lives.
+        and not exists (select from pglockd.lease l where l.resource = t.resource and l.token = t.token)
       order by t.resource, t.token
       limit p_locks_max)
 $$;

@@ -393,6 +393,20 @@ def test_an_uncollected_grant_ends_early_in_a_session_too(me, other, resource, f
     assert ends == [("expired", session)]
 
 
+def test_a_grant_collected_in_its_grace_is_held_and_not_lost(me, other, resource):
+    """SESSION RESUME told of it as both: that it had ended had been noted when its grace began."""
+    session = call(me.cursor, "session_open", 3600000, "", "", None, None, "secret")["o_session"]
+    token = other.lock(resource)
+    me.claim(resource, wait=True, session=session, ttl=9000000000000, grace=300000)
+    other.release((resource, token))
+    tick(me, 20)
+    for instance in me, other:
+        one(me.cursor, "select known from pglockd.heartbeat(%s)", instance.number)
+    call(me.cursor, "sweep", 100000, 1000, True, None)
+    (granted,) = me.collect().values()
+    assert rows(me.cursor, "select token, reason from pglockd.session_locks(%s, 10)", session) == [(granted, None)]
+
+
 def test_resync_puts_back_in_order(me, other, resource):
     me.lock(resource)
     waits = [me.wait(resource) for _ in range(3)]
