@@ -360,12 +360,14 @@ def policy(sql):
     made = set()
 
     def put(name, **columns):
+        cursor.execute("begin")  # no daemon sees it as it is only at first
         if name not in made:
             made.add(name)
             cursor.execute("insert into pglockd.rate_policy (name, pattern, quota, per) "
                            "values (%s, %s, 1, '1 s')", (name, columns.get("pattern", "")))
         cursor.execute("update pglockd.rate_policy set " + ", ".join(f"{c} = %s" for c in columns) +
                        " where name = %s", [*columns.values(), name])
+        cursor.execute("commit")
     yield put
     cursor.execute("delete from pglockd.rate_policy where name = any(%s)", (list(made),))
     cursor.execute("delete from pglockd.rate_counter")
