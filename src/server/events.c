@@ -199,6 +199,12 @@ void conn_ends_session(struct conn *c, int64_t session, bool ending)
         listener_end_session(c->listener, session, ending);
 }
 
+void conn_changes_mode(struct conn *c, struct str resource, int64_t token, bool changing)
+{
+    if (c->listener)
+        listener_change_mode(c->listener, resource, token, changing);
+}
+
 bool conn_holds_not(struct conn *c, struct str resource, int64_t token)
 {
     return c->listener && listener_drop(c->listener, resource, token);

@@ -526,6 +526,8 @@ void conn_holds(struct conn *c, struct str resource, int64_t token, int64_t ttl_
                 int64_t session);
 /* False: it did not hold it, as far as that is followed. */
 bool conn_holds_not(struct conn *c, struct str resource, int64_t token);
+/* It is asking for another mode, or has been answered. */
+void conn_changes_mode(struct conn *c, struct str resource, int64_t token, bool changing);
 /* It is closing the session, or has tried in vain. */
 void conn_ends_session(struct conn *c, int64_t session, bool ending);
 /* What happened beneath a prefix that it watches. False: there is no room for it now. */

@@ -162,6 +162,8 @@ static void on_locked(struct call *call)
 {
     struct request *r = lock_take_call(call);
     lock_limits_end(r, call);
+    if (call->op.upgrade != 0)
+        conn_changes_mode(r->conn, call->op.resource, call->op.upgrade, false);
     switch (call->outcome) {
     case OUTCOME_OK:
         reply_granted(r, call);
@@ -228,6 +230,7 @@ static void start_acquire(struct request *r)
 
 static void start_change(struct request *r)
 {
+    conn_changes_mode(r->conn, r->call->op.resource, r->call->op.upgrade, true);
     locks_acquire(r->call);
 }
 

@@ -41,7 +41,8 @@ struct event_lease {
     int64_t look_us;    /* when to look at it next */
     int64_t renewed_us; /* when this daemon was told last that it holds */
     bool looked;
-    bool ending; /* its session, by the listener itself */
+    bool ending;   /* its session, by the listener itself */
+    bool changing; /* its mode, by the listener itself */
     bool told_expiring;
     int64_t told_ticket; /* of whom it was told last; 0: nobody */
     int64_t told_waiting;
@@ -217,6 +218,13 @@ void listener_end_session(struct listener *l, int64_t session, bool ending)
     }
 }
 
+void listener_change_mode(struct listener *l, struct str resource, int64_t token, bool changing)
+{
+    struct event_lease *lease = find(l, resource, token);
+    if (lease)
+        lease->changing = changing;
+}
+
 /* --- what is told --- */
 
 static struct news news_of(const struct event_lease *lease, enum news_kind kind)
@@ -238,6 +246,10 @@ static void lost(struct event_lease *lease, const struct link_rows *rows, int ro
 {
     struct news n = news_of(lease, NEWS_LOST);
     n.reason = link_text(rows, row, L_REASON);
+    if (lease->changing && str_is(n.reason, "unknown")) { /* what its own new lease leaves */
+        look_at(lease, clock_mono_us() + 1000 * FIRST_AGAIN_MS);
+        return;
+    }
     n.lost_ms = link_is_null(rows, row, L_LOST_MS) ? -1 : link_int(rows, row, L_LOST_MS);
     n.detail = link_text(rows, row, L_DETAIL);
     n.held_by = link_text(rows, row, L_HELD_BY);

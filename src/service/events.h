@@ -61,6 +61,9 @@ bool listener_hold(struct listener *l, struct str resource, int64_t token, int64
                    int64_t session);
 /* It knows that the lease has ended, or is ending it. False: it held no such lease. */
 bool listener_drop(struct listener *l, struct str resource, int64_t token);
+/* It is asking for another mode (changing), or has been answered. Meanwhile it is no news that the
+ * lease has gone without a reason: its own new one may be there, of which the answer tells. */
+void listener_change_mode(struct listener *l, struct str resource, int64_t token, bool changing);
 /* It is ending a session (ending), or has tried in vain: of its leases NEWS_LOST is no news then.
  */
 void listener_end_session(struct listener *l, int64_t session, bool ending);

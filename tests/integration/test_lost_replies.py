@@ -129,6 +129,34 @@ def test_a_place_whose_client_went_before_the_answer(client, behind, lost_place,
     eventually(lambda: holders(cursor, resource) == [])
 
 
+def test_a_change_of_mode_is_no_loss_while_its_answer_is_on_the_way(connect, behind, sql, resource):
+    """Race: a holder becomes exclusive, and its daemon looks how its leases stand before it has read the answer: the
+    old lease was gone, and the holder was told that it had lost the lock which it had just been granted.
+
+    Fix: while it asks for another mode it is no news that the old lease has gone without a reason.
+    """
+    one, proxy = behind
+    cursor = sql().cursor()
+    holder = connect(one)
+    holder.ask_ok("HELLO events=on")
+    token = holder.lock(resource, "mode=shared ttl=5m")
+
+    def followed():
+        return [t for t, in rows(cursor, "select token from pglockd.listener where resource = %s", resource)]
+    eventually(lambda: followed() == [token])
+    proxy.cut_after("change_batch")
+    holder.send(f"@up LOCK {resource} token={token} mode=exclusive")
+    assert proxy.caught.wait(SECONDS)
+    eventually(lambda: holders(cursor, resource)[0][1] == "exclusive")
+    connect().send(f"LOCK {resource} wait=inf")  # for which the daemon is told to look
+    eventually(lambda: followed() == [], what="it has seen that the lease is gone")
+    proxy.release()
+    # Of the new lease an event may come before the answer, for which the time that is left is asked for first.
+    told = {reply.tag: reply.body.get("event", reply.status) for reply in (holder.reply(), holder.reply())}
+    assert told == {"up": "OK", "*": "wanted"}
+    holder.nothing_comes()
+
+
 def test_the_first_host_of_a_dsn_refuses(daemon, directory, connect, resource):
     """Race: libpq goes on to the next host of a conninfo with a new socket that has the number of the
     old one. A watch kept on the old socket never fires, and the daemon never becomes ready.
