@@ -156,6 +156,13 @@ def waiters(cursor, resource):
                              "order by ticket", resource)]
 
 
+def lane_waits_for(cursor, instance, table):
+    """Does a batch of that daemon wait for the lock of a table? Others, of its janitor for one, do not count."""
+    return one(cursor, "select count(*) from pg_locks w join pg_locks k using (pid) where not w.granted and "
+               "w.relation = %s::regclass and k.locktype = 'advisory' and k.classid = 1346849796 and k.objid::bigint / 8 = %s",
+               table, instance)
+
+
 class Background:
     """work() on a thread, on a session that may have to wait for another one's lock."""
 

@@ -20,6 +20,7 @@ from conftest import Daemon
 from history import Swarm, check
 from lines import SECONDS, Lines, eventually, wait_for_queue
 from proxy import Proxy
+from schema import lane_waits_for, one, rows
 
 
 # For what nobody can answer: soon enough for a test, not so soon that what can be answered is not.
@@ -119,7 +120,9 @@ def test_a_backend_killed_under_load_restarts_all_of_them(victim, swarm):
     """One process killed -9: PostgreSQL throws all sessions out and recovers."""
     many = swarm(2)
     many.run(300)
-    os.kill(victim.postgres()[-1], signal.SIGKILL)
+    with contextlib.closing(victim.sql()) as connection:
+        os.kill(one(connection.cursor(), "select min(pid) from pg_stat_activity where application_name = 'pglockd'"),
+                signal.SIGKILL)
     many.run(300)
     eventually(lambda: many.run(20) or can_lock(victim))
     check_truth(victim, many)
@@ -193,20 +196,25 @@ def test_every_session_of_the_daemon_terminated(victim, swarm):
     check_truth(victim, many)
 
 
+def terminate_all(cursor):
+    """Ends all sessions of daemons; none of them does anything any more."""
+    old = [pid for pid, _ in rows(cursor, "select pid, pg_terminate_backend(pid) from pg_stat_activity "
+                                  "where application_name = 'pglockd'")]
+    eventually(lambda: not one(cursor, "select count(*) from pg_stat_activity where pid = any(%s)", old))
+
+
 def test_read_only_postgres_is_unavailable_not_broken(victim, impatient):
     """A standby, or a server set read-only: surely not done; back in service without a restart."""
     with contextlib.closing(victim.sql(user="postgres")) as connection, Lines(impatient.line) as client:
         cursor = connection.cursor()
-        terminate = ("select pg_terminate_backend(pid) from pg_stat_activity "
-                     "where application_name = 'pglockd'")
         cursor.execute("alter database pglockd set default_transaction_read_only = on")
         try:
-            cursor.execute(terminate)
+            terminate_all(cursor)
             eventually(lambda: client.ask("LOCK readonly/1").code == "unavailable")
         finally:
             cursor.execute("set default_transaction_read_only = off")
             cursor.execute("alter database pglockd reset default_transaction_read_only")
-            cursor.execute(terminate)
+            terminate_all(cursor)
         eventually(lambda: can_lock(impatient))
         assert leases(victim, "readonly") == {}
 
@@ -433,34 +441,30 @@ def test_drain_withdraws_a_lock_that_was_still_on_its_way(peer, connect, sql, re
     """A LOCK that finds itself in the queue only after SIGTERM must not wait until drain_timeout."""
     daemon = peer("--drain-timeout", "1h")
     holder, waiter = connect(), connect(daemon)
-    holder.lock(resource)
+    instance = daemon.instance()
+    holder.lock(resource, "ttl=5m")
     connection = sql()
     connection.autocommit = False
     connection.cursor().execute("lock table pglockd.waiter in access exclusive mode")
     waiter.send(f"LOCK {resource} wait=inf")
-    eventually(lambda: waiting_for_a_table(sql))
+    cursor = sql().cursor()
+    eventually(lambda: lane_waits_for(cursor, instance, "pglockd.waiter"))
     daemon.signal(signal.SIGTERM)
-    assert ready(daemon) == 503
+    eventually(lambda: ready(daemon) == 503)
     connection.rollback()
     assert [r.code for r in waiter.rest()] == ["unavailable", "shutting_down"]
     assert daemon.wait() == 0
     wait_for_queue(holder, resource, 0)
 
 
-def waiting_for_a_table(sql):
-    cursor = sql().cursor()
-    cursor.execute("select from pg_locks where relation = 'pglockd.waiter'::regclass and not granted")
-    return cursor.rowcount > 0
-
-
 def test_a_second_sigterm_is_immediate(peer, connect, sql, resource):
-    daemon = peer("--drain-timeout", "1h")
+    daemon = peer("--drain-timeout", "1h", "--request-timeout", "1h")
     client = connect(daemon)
-    client.lock(resource)
+    token = client.lock(resource, "ttl=5m")
     connection = sql()
     connection.autocommit = False
     connection.cursor().execute("select from pglockd.lease where resource = %s for update", (resource,))
-    client.send(f"RENEW {resource} token=1", f"LOCK {resource} wait=inf")
+    client.send(f"RENEW {resource} token={token}", f"LOCK {resource} wait=inf")
     client.nothing_comes()
     daemon.signal(signal.SIGTERM)
     eventually(lambda: ready(daemon) == 503)
