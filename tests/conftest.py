@@ -92,6 +92,26 @@ def read_line(stream, seconds):
     return line.decode().rstrip("\n")
 
 
+def is_stopped(pid):
+    """Or has ended, and its parent has not looked yet."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+
+
+def signal_family(pid, number):
+    """Sends a process and its children a signal; one that stops or kills misses none of them.
+
+    They are listed while the parent is stopped: one that it forks meanwhile would live on, hold the shared memory
+    of a server that is to be started again, or answer in the name of one that is frozen.
+    """
+    if number != signal.SIGCONT:
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: is_stopped(pid), what=f"process {pid} is stopped")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for one in [pid, *map(int, children)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, number)
+
+
 class Daemon:
     """pglockd on a cluster of its own in a directory, or on the database that dsn names.
 
@@ -166,18 +186,8 @@ class Daemon:
                 return pid
         return None
 
-    def postgres(self):
-        """Process ids of the embedded PostgreSQL, the postmaster first."""
-        pid = self.postmaster()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [pid] + [int(child) for child in children.split()]
-
     def signal_postgres(self, number):
-        """To the postmaster first: of what it was about to start none is missed."""
-        os.kill(self.postmaster(), number)
-        for pid in self.postgres()[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        signal_family(self.postmaster(), number)
 
     def instance(self):
         """Its number in pglockd.instances."""

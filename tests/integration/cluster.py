@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from conftest import PGLOCKCTL
+from conftest import PGLOCKCTL, signal_family
 from lines import eventually
 
 CONF = """
@@ -156,21 +156,13 @@ class Server:
 
     # ---- faults ----
 
-    def processes(self):
-        """Ids of all its processes, the postmaster first."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [pid, *map(int, children.split())]
-
     def signal(self, number):
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        signal_family(self.process.pid, number)
 
     def kill(self):
         """As a machine that loses its power: all at once."""
         self.signal(signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def stop(self, cleanly=True):
         """Fast; if not cleanly, at once, so that the next start recovers."""
