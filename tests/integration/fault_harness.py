@@ -18,6 +18,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,19 @@ class Worker:
         return [entry["what"] for entry in self.log.read().entries[-1:]] == ["update"]
 
 
+@contextlib.contextmanager
+def reserved_address():
+    """An address that is free, and stays so while nobody listens there.
+
+    A socket that is bound and does not listen keeps everybody else, clients above all, from being given the port;
+    whoever names it, with SO_REUSEADDR, has it.
+    """
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", 0))
+        yield "127.0.0.1:%d" % one.getsockname()[1]
+
+
 class Harness:
     def __init__(self, directory, seed, clients=16):
         self.directory, self.seed, self.clients = Path(directory), seed, clients
@@ -121,7 +135,7 @@ class Harness:
         self.files.mkdir()
         self.wall = FakeTime(self.directory) if FakeTime.library() else None
         self.postgres = Server(self.directory / "pg", self.wall and self.wall.environment)
-        self.links, self.daemons, self.workers, self.faults = [], [], [], []
+        self.links, self.addresses, self.daemons, self.workers, self.faults = [], [], [], [], []
 
     # ---- start and stop ----
 
@@ -132,16 +146,16 @@ class Harness:
         self.beats = Beats(self.postgres.sql)
         for i in DAEMONS:
             self.links.append(stack.enter_context(Proxy(str(self.postgres.directory / ".s.PGSQL.5432"))))
+            # The same address after each start, so that the clients find it again.
+            self.addresses.append(stack.enter_context(reserved_address()))
             self.daemons.append(Daemon(
                 self.directory / f"daemon{i}", "--requeue-grace", "3s", "--history", "all",
+                "--listen", self.addresses[i],
                 dsn=f"host=127.0.0.1 port={self.links[i].port} dbname=pglockd user=locks"))
             stack.callback(self.stop_daemon, self.daemons[i])
             self.start_daemon(self.daemons[i])
-            # The same address after each start, so that the clients find it again.
-            self.daemons[i].arguments += ("--listen", self.daemons[i].line)
-        addresses = [daemon.line for daemon in self.daemons]
-        self.probes = [Probe(f"p{i}", addresses[i]) for i in DAEMONS]
-        self.queues = Queues(addresses, RESOURCES)
+        self.probes = [Probe(f"p{i}", self.addresses[i]) for i in DAEMONS]
+        self.queues = Queues(self.addresses, RESOURCES)
         self.watchers = [*self.probes, self.queues, self.beats]
         for watcher in self.watchers:
             watcher.start()
@@ -170,7 +184,7 @@ class Harness:
         settings = {"name": name, "seed": self.random.randrange(1 << 30), "directory": str(self.files),
                     "log": str(self.directory / f"{name}.log"), "resources": RESOURCES,
                     "dsn": self.postgres.conninfo(user="worker"),
-                    "addresses": [daemon.line for daemon in self.daemons]}
+                    "addresses": self.addresses}
         with open(self.directory / "workers.err", "ab") as errors:
             process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("fault_worker.py"), json.dumps(settings)],
