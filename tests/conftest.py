@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -271,13 +272,16 @@ def other(daemon, directory, request):
     assert second.stop() == 0, second.log()
 
 
+PEERS = itertools.count()
+
+
 @pytest.fixture
 def peer(daemon, directory):
-    """A function that starts a further daemon on the database of the shared one."""
+    """A function that starts a further daemon on the database of the shared one, with a log of its own."""
     made = []
 
     def start(*arguments):
-        made.append(Daemon(directory / f"peer{len(made)}", *arguments, dsn=daemon.dsn))
+        made.append(Daemon(directory / f"peer{next(PEERS)}", *arguments, dsn=daemon.dsn))
         return made[-1].start()
 
     yield start
@@ -336,6 +340,7 @@ def identity(secure, sql):
         return key
     yield make
     cursor.execute("delete from pglockd.identity where name = any(%s)", (list(made),))
+    in_force(secure, cursor)  # the next test may have another by that name, or want none
 
 
 @pytest.fixture
