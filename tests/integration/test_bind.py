@@ -21,7 +21,7 @@ def held(cursor, resource):
 
 
 def is_released(cursor, resource):
-    eventually(lambda: held(cursor, resource) == 0, seconds=10)
+    eventually(lambda: held(cursor, resource) == 0)
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "end of input", "QUIT"])

@@ -1,16 +1,18 @@
 """Events of holders: wanted, expiring, lost; over two daemons, from SQL, and for slow readers."""
 
+import itertools
 import signal
 import subprocess
+import time
 
 import pytest
 
 from conftest import PGLOCKCTL, ctl
 from lines import SECONDS, Lines, eventually, wait_for_queue
-from pace import Clock
 
 SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
 AT_ONCE = 3  # seconds: brought about by a notification, not by the look that every lease gets in 5 s
+TTLS = (1, 4, 16)  # seconds: a machine that stands still for the first of them may have time for the next
 
 
 @pytest.fixture
@@ -43,14 +45,34 @@ def registered(sql):
 
 # ---- wanted ----
 
+@pytest.fixture
+def at_once(holder, registered, resource):
+    """A function that has an event about a lease brought about, and waits for it. It comes at once.
+
+    Without a notification it never does: the daemon looks 300 ms after its first look, and then in 5 s. A machine
+    that stands still may delay it as long, but not each time.
+    """
+    def comes(bring_about, kind, name):
+        holder.lock(name, "ttl=10m")
+        registered(name)
+        time.sleep(0.5)  # for the second look: where it comes later the test is weaker, and not wrong
+        since = time.monotonic()
+        bring_about(name)
+        assert event(holder, kind)["resource"] == name
+        return time.monotonic() - since < AT_ONCE
+
+    def wait_for(bring_about, kind):
+        names = (f"{resource}/{n}" for n in itertools.count())
+        eventually(lambda: comes(bring_about, kind, next(names)), what="an event comes at once")
+    return wait_for
+
+
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_wanted(holder, connect, daemon, other, resource, where):
     token = holder.lock(resource, "ttl=1m")
     waiter = connect(daemon if where == "here" else other, "w1")
-    clock = Clock()
     waiter.send(f"LOCK {resource} wait=inf")
     wanted = event(holder, "wanted")
-    assert clock.seconds() < AT_ONCE
     assert (wanted["resource"], wanted["token"], wanted["owner"]) == (resource, token, "holder")
     assert (wanted["mode"], wanted["reason"], wanted["seq"]) == ("exclusive", None, None)
     assert (wanted["waiting"], wanted["by_owner"], wanted["by_mode"]) == (1, "w1", "exclusive")
@@ -58,6 +80,12 @@ def test_wanted(holder, connect, daemon, other, resource, where):
     holder.ask_ok(f"UNLOCK {resource} token={token}")
     assert waiter.reply()["token"] > token
     holder.nothing_comes()
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_wanted_by_notification(at_once, connect, daemon, other, where):
+    waiter = connect(daemon if where == "here" else other)
+    at_once(lambda name: waiter.send(f"@{name.rsplit('/')[-1]} LOCK {name} wait=inf"), "wanted")
 
 
 def test_wanted_tells_of_everybody_in_the_end(holder, connect, other, resource):
@@ -130,47 +158,104 @@ def test_a_lost_notification_is_made_up_for(holder, sql, resource):
 
 # ---- expiring ----
 
-def test_expiring_of_a_session(holder, connect, other, resource):
+class TooLate(Exception):
+    """The TTL was over before the test had done what it wanted to do in it."""
+
+
+def with_a_ttl_that_suffices(test, connect, resource):
+    """Runs test(holder, resource, ttl) with longer and longer TTLs, until the machine is quick enough for one."""
+    for ttl in TTLS:
+        holder = connect()
+        holder.ask_ok("HELLO name=holder events=on")
+        try:
+            return test(holder, f"{resource}/{ttl}", ttl)
+        except TooLate:
+            assert ttl != TTLS[-1]
+
+
+def in_time(reply, since, ttl):
+    """What who has renewed a lease since then is answered or told: that it is lost only when the TTL is over."""
+    if reply.status == "LOST" or reply.body.get("event") == "lost":
+        assert time.monotonic() - since >= ttl, reply
+        raise TooLate
+    return reply
+
+
+def expiring(holder, since, ttl):
+    """The next event."""
+    told = in_time(holder.reply(), since, ttl)
+    assert told["event"] == "expiring" and list(told.body)[:6] == SHAPE, told
+    assert 0 <= told["ttl_ms"] <= 250 * ttl
+    return told
+
+
+def test_expiring_of_a_session(connect, other, resource):
     """Its locks have its TTL; who renews the session, wherever, renews them."""
-    opened = holder.ask_ok("SESSION OPEN ttl=2s")
-    session = opened["session"]
-    token = holder.lock(resource, f"session={session}")
-    assert event(holder, "expiring")["token"] == token
-    connect(other).ask_ok(f"SESSION RESUME {session} secret={opened['secret']}")
-    again = event(holder, "expiring")
-    assert again["token"] == token and again["ttl_ms"] <= 500
-    assert event(holder, "lost")["reason"] == "expired"
+    second = connect(other)
+
+    def renewed_once(holder, name, ttl):
+        since = time.monotonic()
+        opened = holder.ask_ok(f"SESSION OPEN ttl={ttl}s")
+        session = opened["session"]
+        token = in_time(holder.ask(f"LOCK {name} session={session}"), since, ttl)["token"]
+        assert expiring(holder, since, ttl)["token"] == token
+        renewing = time.monotonic()
+        in_time(second.ask(f"SESSION RESUME {session} secret={opened['secret']}"), since, ttl)
+        assert expiring(holder, renewing, ttl)["token"] == token
+        assert event(holder, "lost")["reason"] == "expired"
+    with_a_ttl_that_suffices(renewed_once, connect, resource)
 
 
-def test_expiring_then_lost(holder, resource):
-    token = holder.lock(resource, "ttl=1s note=n")
-    expiring = event(holder, "expiring")
-    assert (expiring["resource"], expiring["token"]) == (resource, token)
-    assert 0 <= expiring["ttl_ms"] <= 250
-    lost = event(holder, "lost")
-    assert (lost["token"], lost["reason"], lost["mode"]) == (token, "expired", "exclusive")
-    assert "held_by" not in lost.body
-    assert holder.ask(f"CHECK {resource} token={token}").status == "LOST"
+def test_expiring_then_lost(connect, resource):
+    def left_alone(holder, name, ttl):
+        since = time.monotonic()
+        token = holder.lock(name, f"ttl={ttl}s note=n")
+        told = expiring(holder, since, ttl)
+        assert (told["resource"], told["token"]) == (name, token)
+        lost = event(holder, "lost")
+        assert (lost["token"], lost["reason"], lost["mode"]) == (token, "expired", "exclusive")
+        assert "held_by" not in lost.body
+        assert holder.ask(f"CHECK {name} token={token}").status == "LOST"
+    with_a_ttl_that_suffices(left_alone, connect, resource)
 
 
-def test_no_expiring_for_who_renews(holder, connect, other, resource):
+def test_no_expiring_for_who_renews(connect, other, resource):
     """Here, over another connection, and at another daemon."""
-    token = holder.lock(resource, "ttl=4s")
-    for renewer in holder, connect(), connect(other):
-        renewer.ask_ok(f"RENEW {resource} token={token} ttl=4s")
-        eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 2500)
-    connect(other).ask_ok(f"RENEW {resource} token={token} ttl=1m")
-    eventually(lambda: holder.ask_ok(f"CHECK {resource} token={token}")["ttl_ms"] < 59000)
-    holder.nothing_comes()
+    def renewed(holder, name, ttl):
+        begin = since = time.monotonic()
+        token = holder.lock(name, f"ttl={ttl}s")
+        longest = 0
+
+        def answer(client, line):
+            nonlocal longest, since
+            sent = time.monotonic()
+            reply = client.ask(line)
+            longest = max(longest, time.monotonic() - since)
+            since = sent
+            if reply.status != "OK":
+                assert longest >= 0.75 * ttl, reply
+                raise TooLate
+        while time.monotonic() < begin + ttl:  # who does not renew is told after three quarters
+            for renewer in holder, second, third:
+                answer(renewer, f"RENEW {name} token={token} ttl={ttl}s")
+                time.sleep(ttl / 30)
+        answer(holder, f"UNLOCK {name} token={token}")
+        holder.nothing_comes()
+    second, third = connect(), connect(other)
+    with_a_ttl_that_suffices(renewed, connect, resource)
 
 
-def test_expiring_again_after_a_renewal(holder, resource):
-    token = holder.lock(resource, "ttl=1s")
-    event(holder, "expiring")
-    holder.ask_ok(f"RENEW {resource} token={token} ttl=1s")
-    event(holder, "expiring")
-    holder.ask_ok(f"UNLOCK {resource} token={token}")
-    holder.nothing_comes()
+def test_expiring_again_after_a_renewal(connect, resource):
+    def renewed(holder, name, ttl):
+        since = time.monotonic()
+        token = holder.lock(name, f"ttl={ttl}s")
+        expiring(holder, since, ttl)
+        renewing = time.monotonic()
+        in_time(holder.ask(f"RENEW {name} token={token} ttl={ttl}s"), since, ttl)
+        expiring(holder, renewing, ttl)
+        in_time(holder.ask(f"UNLOCK {name} token={token}"), renewing, ttl)
+        holder.nothing_comes()
+    with_a_ttl_that_suffices(renewed, connect, resource)
 
 
 @pytest.mark.parametrize("held, asked, lock", [
@@ -213,22 +298,26 @@ def test_forced_by_sql(holder, connect, other, sql, resource):
     next_one = connect(other, "next")
     next_one.send(f"LOCK {resource} wait=inf")
     event(holder, "wanted")
-    clock = Clock()
     sql(user="postgres").cursor().execute("select pglockd.force(%s, null, 'maintenance')", (resource,))
     lost = event(holder, "lost")
-    assert clock.seconds() < AT_ONCE
     assert (lost["token"], lost["reason"], lost["held_by"]) == (token, "forced", "next")
     assert lost["detail"] == "by postgres: maintenance"
     assert lost["lost_ms"] >= 0
     assert next_one.reply()["token"] > token
 
 
+def test_lost_by_notification(at_once, sql):
+    cursor = sql(user="postgres").cursor()
+    at_once(lambda name: cursor.execute("select pglockd.force(%s)", (name,)), "lost")
+
+
 def test_in_its_grace_it_is_lost(holder, resource):
     """Told when the holder has to stop, not when the resource opens."""
     token = holder.lock(resource, "ttl=500ms grace=1h")
-    event(holder, "expiring")
-    lost = event(holder, "lost")
-    assert (lost["token"], lost["reason"], lost.body.get("held_by")) == (token, "expired", None)
+    lost = holder.reply()
+    if lost["event"] == "expiring":  # unless the daemon did not get to it before
+        lost = holder.reply()
+    assert (lost["event"], lost["token"], lost["reason"], lost.body.get("held_by")) == ("lost", token, "expired", None)
     assert holder.ask(f"LOCK {resource}").status == "BUSY"
 
 
@@ -254,8 +343,9 @@ def test_its_own_close_is_no_news(holder, connect, registered, resource):
     holder.lock(resource, f"session={session}")
     registered(resource)
     assert holder.ask_ok(f"SESSION CLOSE {session}")["released"] == 1
-    holder.lock(f"{resource}/next", "ttl=1s")
-    assert event(holder, "expiring")["resource"] == f"{resource}/next"
+    holder.lock(f"{resource}/next", "ttl=10m")
+    connect().send(f"LOCK {resource}/next wait=inf")
+    assert event(holder, "wanted")["resource"] == f"{resource}/next"
 
 
 def test_a_close_that_was_refused_leaves_a_holder(holder, sql, connect, other, resource):
@@ -290,7 +380,7 @@ def test_released_by_another_connection(holder, connect, other, resource):
 
 def test_a_refused_unlock_does_not_end_the_events(peer, connect, sql, resource):
     """An UNLOCK that could not be carried out leaves a holder."""
-    holder = connect(peer("--request-timeout", "1s"))
+    holder = connect(peer("--request-timeout", "3s"))
     holder.ask_ok("HELLO events=on")
     token = eventually(lambda: holder.ask(f"LOCK {resource} ttl=1m").body.get("token"))
     locker = sql()

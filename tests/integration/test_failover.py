@@ -95,7 +95,7 @@ def last_server(server):
 
 def readyz(daemon):
     host, port = daemon.http.rsplit(":", 1)
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     connection.request("GET", "/readyz")
     response = connection.getresponse()
     return response.status, response.read().decode()
@@ -103,7 +103,7 @@ def readyz(daemon):
 
 def metric(daemon, name):
     host, port = daemon.http.rsplit(":", 1)
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     connection.request("GET", "/metrics")
     return float(re.search(rf"^{name} (\S+)$", connection.getresponse().read().decode(), re.M)[1])
 
@@ -128,6 +128,7 @@ def test_a_grant_that_the_standby_missed_keeps_its_resource_closed(primary, stan
     holder, loser, other, waiter = connect(a), connect(b), connect(a), connect(b)
     kept = holder.lock("kept/1")
     standby.catch_up_with(primary)
+    holder.ask_ok(f"RENEW kept/1 token={kept}")
     standby.cut_off()
     lost_sent = time.monotonic()
     lost = loser.ask_ok("LOCK lost/1")
@@ -146,7 +147,7 @@ def test_a_grant_that_the_standby_missed_keeps_its_resource_closed(primary, stan
     assert (gone.status, gone["reason"]) == ("LOST", "failover")
     eventually(lambda: "not granting: quiet" in readyz(a)[1])
     assert readyz(a)[0] == 200
-    assert metric(b, "pglockd_quiet_seconds") > 0
+    eventually(lambda: metric(b, "pglockd_quiet_seconds") > 0)
     assert last_server(standby) == ("failover", 1000 * TTL + 750)
 
     # The waiter has kept its place, and gets the lock when the deadline of the lost grant is over.
@@ -155,12 +156,12 @@ def test_a_grant_that_the_standby_missed_keeps_its_resource_closed(primary, stan
     assert grant.status == "OK" and time.monotonic() >= deadline
     assert grant["token"] > lost["token"] and grant["token"] > kept
     assert holder.ask(f"RENEW kept/1 token={kept}").status == "OK", "the clock stood still"
+    waiter.ask_ok(f"UNLOCK lost/1 token={grant['token']}")
     eventually(lambda: readyz(a) == (200, "ready, granting\n"))
-    assert metric(b, "pglockd_server_changes_total") == 1
+    eventually(lambda: metric(b, "pglockd_server_changes_total") == 1)
     for daemon in (a, b):
         eventually(lambda: "event=quiet_period_over " in daemon.log_path.read_text())
         assert "event=quiet_period " in daemon.log_path.read_text()
-    waiter.ask_ok(f"UNLOCK lost/1 token={grant['token']}")
 
 
 def test_failover_under_load(primary, standby, serve):
@@ -173,6 +174,7 @@ def test_failover_under_load(primary, standby, serve):
     with contextlib.ExitStack() as stack:
         stack.callback(many.close)
         many.run(400)
+        many.run(100000, until=lambda: sum(r.granted for r in many.record) > 20)
         standby.cut_off()
         many.run(200)
         died = time.monotonic()
@@ -181,6 +183,7 @@ def test_failover_under_load(primary, standby, serve):
         standby.promote()
         many.run(100000, until=lambda: any(r.granted and r.start > died + TTL for r in many.record))
         many.run(300)
+        many.run(100000, until=lambda: sum(r.granted and r.end > died + TTL for r in many.record) > 5)
         many.finish()
     assert check(many.record) == []
     assert many.surprises == []
@@ -229,7 +232,7 @@ def test_what_looks_expired_is_not_removed_in_the_quiet_period(primary, standby,
     """The standby missed the last renewal: its holder is in time."""
     a = serve(multi_host(primary, standby))
     holder = connect(a)
-    token = holder.lock("late/1")
+    token = holder.lock("late/1", "ttl=1m")
     standby.catch_up_with(primary)
     a.signal(signal.SIGSTOP)
     try:
@@ -344,6 +347,8 @@ def test_a_synchronous_standby_loses_nothing_and_needs_no_quiet_period(primary, 
         until_it_is_recorded(primary)
         many.run(400)
         died = time.monotonic()
+        for request in many.record:  # the queue is lost, and a daemon may come back too late to put its part back
+            request.disturbed = request.end is None
         primary.kill()
         many.run(50)
         synchronous.promote()
@@ -364,9 +369,10 @@ def test_a_synchronous_standby_loses_nothing_and_needs_no_quiet_period(primary, 
 def test_a_further_standby_that_need_not_confirm_is_not_trusted(primary, synchronous, server, serve, connect):
     """Either of them may be promoted."""
     late = server("t").copy_from(primary, "t").start()
+    eventually(lambda: primary.ask("select count(*) = 2 from pg_stat_replication where state = 'streaming'"))
     a = serve(multi_host(primary, synchronous, late))
     client = connect(a)
-    client.lock("x/1", "ttl=1s")
+    client.lock("x/1", "ttl=1m")
     assert not primary.ask("select synchronous from pglockd.clock")
     assert not primary.ask("select pglockd.is_synchronous()")
     primary.alter(synchronous_standby_names="ANY 2 (s, t)")
@@ -384,19 +390,19 @@ def test_a_standby_that_was_synchronous_once_and_lost_commits(primary, synchrono
     """Confirmation was turned off while it was cut off: the tokens that a daemon was told of tell."""
     a = serve(multi_host(primary, synchronous))
     client = connect(a)
-    client.lock("x/1", "ttl=1s")
+    client.lock("x/1", "ttl=1m")
     until_it_is_recorded(primary)
     synchronous.catch_up_with(primary)
     synchronous.stop()
     primary.alter(synchronous_standby_names="")
     for i in range(50):  # more than a sequence is written ahead
-        client.lock(f"lost/{i}", "ttl=1s")
+        client.lock(f"lost/{i}", "ttl=1m")
     primary.kill()
     synchronous.start().promote()
-    assert answered(client, "LOCK lost/1 ttl=1s").code == "quiet"
+    assert answered(client, "LOCK lost/1").code == "quiet"
     # Lost, where somebody who had not been told of a token came first and saw a failover that loses nothing.
     reason, quiet_ms = last_server(synchronous)
-    assert reason in ("failover", "lost") and quiet_ms == 1750
+    assert reason in ("failover", "lost") and quiet_ms == 60750
 
 
 def cancel_the_wait_of(primary, function):
@@ -416,13 +422,13 @@ def test_a_cancelled_wait_for_the_standby_is_outcome_unknown(primary, synchronou
     client.lock("cancel/0")
     synchronous.signal(signal.SIGSTOP)
     try:
-        client.send("LOCK cancel/1 id=one")
+        client.send("LOCK cancel/1 id=one ttl=1m")
         cancel_the_wait_of(primary, "pg_cancel_backend")
         reply = client.reply()
         assert (reply.status, reply.code) == ("ERR", "outcome_unknown")
         assert "event=batch_not_replicated" in a.log_path.read_text()
         assert primary.ask("select count(*) from pglockd.lease where resource = 'cancel/1'") == 1
-        client.send("LOCK cancel/1 id=one")
+        client.send("LOCK cancel/1 id=one ttl=1m")
     finally:
         synchronous.signal(signal.SIGCONT)
     reply = client.reply()
@@ -433,7 +439,7 @@ def test_a_lane_ended_in_its_wait_for_the_standby(primary, synchronous, serve, c
     """Its next connection finds the lease, which no standby has: it waits until one has before it says so."""
     a = serve(multi_host(primary, synchronous), "--request-timeout", "2s")
     client = connect(a)
-    client.lock("ended/0")
+    until_it_grants(client, "LOCK ended/0")
     synchronous.signal(signal.SIGSTOP)
     try:
         client.send("LOCK ended/1")
@@ -460,10 +466,10 @@ def test_a_daemon_does_not_go_back_to_an_old_primary(primary, standby, serve, co
     primary.start()
     cursor = standby.sql()
     cursor.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pglockd'")
-    token = until_it_grants(client, "LOCK old/3")["token"]
+    token = until_it_grants(client, "LOCK old/3 ttl=1m")["token"]
     assert standby.ask("select token from pglockd.lease where resource = 'old/3'") == token
     assert primary.ask("select count(*) from pglockd.lease where resource = 'old/3'") == 0
-    assert "event=postgres_old_primary" in a.log_path.read_text()
+    eventually(lambda: "event=postgres_old_primary" in a.log_path.read_text())
 
 
 def test_a_host_that_is_silent_does_not_keep_the_daemon_from_the_next(primary, base, serve, connect):
@@ -617,17 +623,17 @@ def test_a_restore_that_was_not_announced(primary, serve, connect):
     that were not drawn here, and a quiet period follows."""
     a = serve(primary.conninfo())
     client = connect(a)
-    client.lock("snap/0", "ttl=2s")
+    client.lock("snap/0", f"ttl={TTL}s")
     primary.stop()
     primary.save()
     primary.start()
-    lost = [until_it_grants(client, f"LOCK snap/{i + 1} ttl=2s")["token"] for i in range(50)][-1]
+    lost = [until_it_grants(client, f"LOCK snap/{i + 1}")["token"] for i in range(50)][-1]
     primary.stop()
     primary.restore()
     primary.start()
-    assert answered(client, "LOCK snap/1 ttl=2s").code == "quiet"
-    assert last_server(primary) == ("lost", 2750)
-    assert until_it_grants(client, "LOCK snap/1 ttl=2s")["token"] > lost
+    assert answered(client, "LOCK snap/1").code == "quiet"
+    assert last_server(primary) == ("lost", 1000 * TTL + 750)
+    assert until_it_grants(client, "LOCK snap/1")["token"] > lost
     # It is told once.
     assert [s[0] for s in servers(primary.sql())].count("lost") == 1
 
@@ -636,7 +642,7 @@ def test_a_restore_that_was_not_announced(primary, serve, connect):
     primary.restore()
     primary.start()
     b = serve(primary.conninfo())
-    assert connect(b).lock("snap/2", "ttl=2s") > lost
+    assert connect(b).lock("snap/2") > lost
     assert last_server(primary) == ("restart", 0)
 
 

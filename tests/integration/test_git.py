@@ -86,7 +86,7 @@ def server(repository, daemon, tmp_path):
 
 
 def hold(repository, *files, owner="agent-7"):
-    done = ctl(repository.daemon.address, "lock", "--files", f"owner={owner}", "note=refactor", "--",
+    done = ctl(repository.daemon.address, "lock", "--files", f"owner={owner}", "note=refactor", "ttl=10m", "--",
                *files, cwd=repository.path)
     assert done.returncode == 0, done.stderr
 

@@ -19,6 +19,14 @@ def is_free(client, resource):
     return not client.ask_ok(f"INFO {resource}")["holders"]
 
 
+def lock_in_a_session_that_expires(client, resource):
+    """As soon as this machine can."""
+    def is_locked(ttl):
+        session = client.ask_ok(f"SESSION OPEN ttl={ttl}")["session"]
+        return client.ask(f"LOCK {resource} session={session}").status == "OK"
+    assert any(map(is_locked, ("100ms", "5s", "30s")))
+
+
 def known_work(daemon):
     """Leases end in every connection of the daemon: of the lane, the janitor, the sessions; and by SQL."""
     with Lines(daemon.line, "a") as one, Lines(daemon.line, "b") as two, Lines(daemon.line, "c") as closing:
@@ -40,8 +48,7 @@ def known_work(daemon):
         session = one.ask_ok("SESSION OPEN")["session"]
         one.lock("session/1", f"session={session}")
         one.ask_ok(f"SESSION CLOSE {session}")
-        session = one.ask_ok("SESSION OPEN ttl=100ms")["session"]
-        one.lock("session/2", f"session={session}")
+        lock_in_a_session_that_expires(one, "session/2")
         eventually(lambda: is_free(one, "session/2"))
         token = one.lock("mode/1")
         one.ask_ok(f"LOCK mode/1 token={token} mode=shared")
@@ -127,7 +134,7 @@ def test_a_forged_overlap_is_a_metric_and_an_error_in_the_log(make_daemon):
         client.ask_ok(f"UNLOCK other/1 token={client.lock('other/1')}")
     eventually(lambda: violations(daemon) == 1)
     assert rows(daemon, "select resource, other_owner, owner from pglockd.violation") == [("forged/1", "", "forged")]
-    assert "event=violation" in daemon.log()
+    eventually(lambda: "event=violation" in daemon.log_path.read_text())
     rows(daemon, "delete from pglockd.violation")
     eventually(lambda: violations(daemon) == 0)
 
@@ -138,6 +145,6 @@ def test_history_without_the_extension_says_so(make_daemon):
     rows(daemon, "drop extension btree_gist cascade")
     assert daemon.stop() == 0
     daemon.start("--history", "all")
-    eventually(lambda: "event=history_without_proof" in daemon.log())
+    eventually(lambda: "event=history_without_proof" in daemon.log_path.read_text())
     known_work(daemon)
     assert rows(daemon, "select resource, reason from pglockd.history order by 1, 2") == sorted(CONTENDED + QUIET)

@@ -205,7 +205,7 @@ def test_race_a_session_that_dies_right_after_its_commit(session, sql, client, r
         hold(holder, f"{resource}/{i}")
         holder.commit()
         holder.close()
-        eventually(lambda: client.ask(f"LOCK {resource}/{i}").status == "OK", seconds=3)
+        eventually(lambda: client.ask(f"LOCK {resource}/{i}").status == "OK")
 
 
 def test_a_dead_session_s_lock_in_the_same_transaction_is_not_taken_for_ones_own(still, resource):

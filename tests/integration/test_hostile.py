@@ -55,9 +55,9 @@ class Victim(Daemon):
 @pytest.fixture(scope="module")
 def victim(directory, pki):
     cert, key = pki.issue("victim")
-    one = Victim(directory / "victim")
+    one = Victim(directory / "hostile")
     one.start("--tls-cert", str(cert), "--tls-key", str(key), "--listen", "tls://127.0.0.1:0",
-              "--auth-timeout", "1s", "--log-level", "debug")
+              "--auth-timeout", "5s", "--log-level", "debug")
     yield one
     assert one.is_running()
     assert one.stop() == 0, one.log()
@@ -68,7 +68,7 @@ def tls_line(victim):
     """HOST:PORT of its TLS listener, which the log says."""
     found = eventually(lambda: re.findall(r"event=listening address=tls://(\S+)",
                                           victim.log_path.read_text()), what="listening")
-    return found[0]
+    return found[-1]
 
 
 class Honest:
