@@ -10,10 +10,12 @@ returns bigint
 language plpgsql stable -- as pglockd.lease_now()
 as $$
 begin
-    return case when p_session is null then p_expires_us
-                else coalesce((select least(p_expires_us, s.expires_us) from pglockd.session s
-                                where s.session_id = p_session
-                                  and (s.ended_us is null or s.ended_reason = 'expired')), 0) end
+    if p_session is null then -- apart: without a query it costs a tenth
+        return p_expires_us + 1000 * coalesce(p_grace_ms, 0);
+    end if;
+    return coalesce((select least(p_expires_us, s.expires_us) from pglockd.session s
+                      where s.session_id = p_session
+                        and (s.ended_us is null or s.ended_reason = 'expired')), 0)
            + 1000 * coalesce(p_grace_ms, 0);
 end
 $$;

@@ -32,7 +32,7 @@ begin
     ), gone as (
         delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token and not due.keeps_closed
-        returning l as lease, l.resource, l.scope
+        returning l as lease
     ), buried as (
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, detail, session_id)
         select d.token, v_now_us, clock_timestamp(), p_reason, d.resource, d.owner, d.identity, s.ended_detail, p_session
@@ -40,11 +40,11 @@ begin
           left join pglockd.session s on s.session_id = p_session
             on conflict do nothing
     )
-    select (select count(*) from due), array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope)),
-           array_agg(g.lease)
-      into o_ended, o_resources, v_gone
+    select (select count(*) from due), array_agg(g.lease)
+      into o_ended, v_gone
       from gone g;
     if v_gone is not null then
+        o_resources := pglockd.waited_for(v_gone);
         o_wake := pglockd.note_ends(v_gone, array_fill(p_reason, array[cardinality(v_gone)]),
             (select s.ended_detail from pglockd.session s where s.session_id = p_session));
     end if;

@@ -50,7 +50,7 @@ begin
     ), gone as (
         delete from pglockd.lease l using due
          where l.resource = due.resource and l.token = due.token and due.next_us <= v_now_us
-        returning l as lease, l.resource, l.scope
+        returning l as lease
     ), buried as (
         -- Also of one whose grace begins now; when that is over there is a tombstone already.
         insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity, session_id)
@@ -59,11 +59,11 @@ begin
             on conflict do nothing
         returning 1
     )
-    select (select count(*) from due), (select count(*) from buried),
-           array_agg(distinct g.resource) filter (where pglockd.is_waited_for(g.resource, g.scope)), array_agg(g.lease)
-      into v_due, o_expired, v_resources, v_ended
+    select (select count(*) from due), (select count(*) from buried), array_agg(g.lease)
+      into v_due, o_expired, v_ended
       from gone g;
     if v_ended is not null then
+        v_resources := pglockd.waited_for(v_ended);
         o_wake := pglockd.note_ends(v_ended, array_fill('expired'::pglockd.end_reason, array[cardinality(v_ended)]));
     end if;
     o_more := v_due >= p_leases_max;
