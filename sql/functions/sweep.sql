@@ -3,7 +3,7 @@
 --             moves check_us of those that were renewed, forgets old tombstones and places in the queue
 --             whose clients did not come back, retires dead daemons, and promotes what a lost
 --             notification or a failed guard left behind.
--- Parameters: leases_max   leases looked at, at most
+-- Parameters: leases_max   leases looked at, at most; also sessions, and old tombstones
 --             look         also look for resources that someone waits for though nobody holds them
 --             keep_ms      how long the places of a dead daemon's clients are kept, in lease time
 -- Returns:    expired      leases removed
@@ -89,6 +89,8 @@ begin
      where (t.resource, t.token) in (select x.resource, x.token from pglockd.tombstone x
                                       where x.ended_us < v_now_us - 3600000000
                                       order by x.ended_us limit p_leases_max);
+    get diagnostics v_due = row_count;
+    o_more := o_more or v_due >= p_leases_max;
 
     o_instances := 0;
     for r in
@@ -114,7 +116,7 @@ begin
                and not exists (select from pglockd.lease l
                                 where l.resource = w.resource and l.token = w.upgrade_token
                                   and (l.grace_ms is null or l.expires_us > v_now_us))
-             limit p_leases_max
+             limit 500
         loop
             o_wake := o_wake || (pglockd.serve_waiter(null, r.resource, r.ticket)).o_wake;
             v_resources := v_resources || r.resource;
@@ -124,7 +126,7 @@ begin
         v_resources := v_resources || array(
             select w.resource from pglockd.waiter w
              where (w.scope = 'tree' or w.members > 1 or w.ticket < 0) and w.absent_until_us is null
-             order by random() limit p_leases_max);
+             order by random() limit 500);
         -- Resources that someone waits for though nobody holds them.
         with recursive queued as (
             (select w.resource from pglockd.waiter w order by w.resource limit 1)

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -23,7 +24,8 @@ enum {
     LOOK_EVERY = 4,                 /* ticks between looks for waiters that everybody forgot */
     ELECTION_EVERY = 4,             /* ticks between tries to become the janitor */
     FROZEN_TURNS = 12,              /* of ours without a tick of the janitor: its term is over */
-    SWEEP_LEASES_MAX = 500,         /* looked at in one sweep */
+    SWEEP_LEASES_MAX = 50,          /* looked at in one sweep */
+    REST_MAX_US = 3000,             /* between two sweeps when there is more to do */
     PRUNE_COUNTERS_MAX = 2000,      /* looked at in one step through the counters of rate limits */
     PRUNE_REST = 40,                /* ticks between two ways through them */
     CREDIT_MAX_US = 1000 * TICK_MS, /* the part of a tick in the slack of pglockd.lease_end() */
@@ -33,6 +35,7 @@ struct janitor {
     struct service *s;
     struct link *link;
     ev_timer timer;
+    ev_timer rest; /* from a sweep that left something until the next one */
     bool leads;
     int32_t term; /* while it leads */
     bool quiet;   /* the clock stands still for a quiet period, as far as the last tick knew */
@@ -48,7 +51,9 @@ struct janitor {
     bool ticking;
     bool electing;
     bool sweeping;
-    bool more; /* the last sweep left something */
+    bool look;       /* the next sweep is to look for what everybody forgot */
+    bool more;       /* the last sweep left something */
+    int64_t expired; /* leases in sweeps that left something, not in the log yet */
     struct buf
         rings_at;     /* the resource up to which the search for deadlocks has come; empty: anew */
     struct buf wakes; /* int32_t: daemons to wake when the sweep is committed */
@@ -185,8 +190,11 @@ static void on_swept(void *arg, int call, const struct link_rows *rows)
     count_reclaimed(RECLAIMER_JANITOR, expired);
     count_ended(LEASE_CONNECTION_CLOSED, link_int(rows, 0, 7));
     metric_add(M_JANITOR_RETIRED, link_int(rows, 0, 2));
-    if (expired > 0)
-        log_info("expired", "leases=%d", (int)expired);
+    j->expired += expired;
+    if (j->expired > 0 && !j->more) {
+        log_info("expired", "leases=%" PRId64, j->expired);
+        j->expired = 0;
+    }
     if (link_int(rows, 0, 2) > 0)
         log_warn("instances_retired", "count=%d", (int)link_int(rows, 0, 2));
     value = link_bytes(rows, 0, 3, &length);
@@ -207,7 +215,18 @@ static void on_swept(void *arg, int call, const struct link_rows *rows)
     buf_put(&j->rings_at, resource.p, resource.n);
 }
 
-static void sweep(struct janitor *j);
+/*
+ * Many leases that end at once are swept in small rounds, so that no guard and no row is held for
+ * long, and after each nothing is done for as long as it took: half of the time others' batches
+ * meet nobody at the CPUs and the log. Rounds that take long do so because the machine is busy; the
+ * rest is bounded, so that the janitor keeps up there.
+ */
+static void rest(struct janitor *j, int64_t took_us)
+{
+    ev_timer_stop(j->s->o.loop, &j->rest);
+    ev_timer_set(&j->rest, (double)(took_us < REST_MAX_US ? took_us : REST_MAX_US) / 1e6, 0.);
+    ev_timer_start(j->s->o.loop, &j->rest);
+}
 
 static void on_swept_end(void *arg, const struct link_outcome *outcome)
 {
@@ -218,14 +237,15 @@ static void on_swept_end(void *arg, const struct link_outcome *outcome)
                  log_quote(str_of(outcome->message)));
     if (outcome->end != LINK_COMMITTED)
         return;
-    metric_observe_us(M_JANITOR_SWEEP, clock_mono_us() - j->sweeping_us);
+    int64_t took_us = clock_mono_us() - j->sweeping_us;
+    metric_observe_us(M_JANITOR_SWEEP, took_us);
     for (size_t at = 0; at < j->wakes.len; at += sizeof(int32_t)) {
         int32_t instance;
         memcpy(&instance, j->wakes.data + at, sizeof(instance));
         service_wake(j->s, instance);
     }
     if (j->more)
-        sweep(j); /* in small steps, so that no guard and no row is held for long */
+        rest(j, took_us);
 }
 
 static void sweep(struct janitor *j)
@@ -237,10 +257,19 @@ static void sweep(struct janitor *j)
     link_params_clear(&j->params);
     link_param_int4(&j->params, SWEEP_LEASES_MAX);
     link_param_int8(&j->params, j->s->o.settings->requeue_grace_ms);
-    link_param_bool(&j->params, j->turns % LOOK_EVERY == 0);
+    link_param_bool(&j->params, j->look);
+    j->look = false;
     link_param_text(&j->params, j->rings_at.len > 0 ? buf_str(&j->rings_at) : (struct str){0});
     link_call(j->link, &sweep_statement, &j->params);
     link_send(j->link, on_swept, on_swept_end, j);
+}
+
+static void on_rested(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct janitor *j = w->data;
+    (void)loop, (void)revents;
+    if (j->leads && !j->sweeping && !j->quiet && link_is_up(j->link))
+        sweep(j);
 }
 
 /* --- counters of rate limits that nobody uses --- */
@@ -289,7 +318,9 @@ static void work(struct janitor *j)
 {
     if (!j->ticking)
         tick(j);
-    if (!j->sweeping && !j->quiet)
+    if (j->turns % LOOK_EVERY == 0)
+        j->look = true;
+    if (!j->sweeping && !j->quiet && !ev_is_active(&j->rest))
         sweep(j);
     if (!j->pruning && (int)(j->turns - j->prune_turn) >= 0)
         prune(j);
@@ -324,6 +355,7 @@ static void on_down(void *arg)
     if (j->leads)
         log_warn("janitor_lost", "instance=%d", (int)j->s->instance);
     j->leads = j->pruning = false;
+    ev_timer_stop(j->s->o.loop, &j->rest);
     j->term = 0;
     metric_set(M_JANITOR_LEADER, 0);
 }
@@ -337,6 +369,8 @@ struct janitor *janitor_create(struct service *s)
     ev_timer_init(&j->timer, on_timer, TICK_MS / 1000.0, TICK_MS / 1000.0);
     j->timer.data = j;
     ev_timer_start(s->o.loop, &j->timer);
+    ev_timer_init(&j->rest, on_rested, 0., 0.);
+    j->rest.data = j;
     struct link_options options = {.loop = s->o.loop,
                                    .conninfo = s->o.conninfo,
                                    .seen = &s->seen,
@@ -357,6 +391,7 @@ void janitor_destroy(struct janitor *j)
     if (j == NULL)
         return;
     ev_timer_stop(j->s->o.loop, &j->timer);
+    ev_timer_stop(j->s->o.loop, &j->rest);
     link_destroy(j->link);
     link_params_free(&j->params);
     buf_free(&j->wakes);

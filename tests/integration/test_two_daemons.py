@@ -298,6 +298,19 @@ def test_the_only_daemon_replaces_its_own_frozen_janitor(make_daemon):
 
 # ---- SQL in the same lock space ----
 
+def test_what_ends_at_once_is_swept_in_small_rounds(client, sql, resource):
+    """So that no guard, no row and no processor is kept from others for long."""
+    cursor, count = sql().cursor(), 250
+    for i in range(count):
+        client.lock(f"{resource}/{i}", "ttl=10m")
+    beneath = f"{resource}/%"
+    cursor.execute("update pglockd.lease set expires_us = pglockd.lease_now(), check_us = pglockd.lease_now() "
+                   "where resource like %s", (beneath,))
+    rounds = "select count(*) from pglockd.tombstone where resource like %s group by xmin::text"
+    eventually(lambda: sum(n for n, in rows(cursor, rounds, beneath)) == count)
+    assert max(n for n, in rows(cursor, rounds, beneath)) <= 50
+
+
 def test_sql_and_lines_exclude_each_other(client, sql, resource):
     cursor = sql().cursor()
     ((status, token, ttl_ms, holders),) = rows(

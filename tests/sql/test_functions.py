@@ -499,6 +499,17 @@ def test_sweep_takes_no_more_than_it_may(me, resource):
     assert one(me.cursor, "select count(*) from pglockd.lease where resource like %s", resource + "/%") == 0
 
 
+def test_sweep_says_that_old_tombstones_are_left(me, resource):
+    """Whatever number of leases ends, their tombstones go."""
+    me.cursor.execute("insert into pglockd.tombstone (token, ended_us, ended_at, reason, resource, owner, identity) "
+                      "select i, pglockd.lease_now() - 3600000001, clock_timestamp(), 'session_closed', %s, '', '' "
+                      "from generate_series(1, 25) i", (resource,))
+    assert call(me.cursor, "sweep", 10, 1000, False, None)["o_more"] is True
+    while call(me.cursor, "sweep", 10, 1000, False, None)["o_more"]:
+        pass
+    assert one(me.cursor, "select count(*) from pglockd.tombstone where resource = %s", resource) == 0
+
+
 # ---- lock(), unlock(), renew(), force() for people ----
 
 @pytest.mark.parametrize("arguments,error", [
