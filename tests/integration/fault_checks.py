@@ -160,6 +160,7 @@ class Record:
     unfenced: list
     overlaps: list  # what pglockd itself has found: rows of pglockd.violation
     left: list
+    hung: list      # clients that did not end when they were told to
 
 
 def check(record):
@@ -174,4 +175,5 @@ def check(record):
         "updates lost in time": check_unfenced(record.unfenced),
         "not served in the order they came": check_order(record.requests),
         "not released at the end": check_released(record.left),
+        "clients that hang": record.hung,
     }

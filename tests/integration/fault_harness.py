@@ -85,6 +85,17 @@ select r.resource, r.token, r.mode, r.comes, r.lease_us, coalesce(r.expires_us, 
  order by r.n
 """
 
+# What a client's connections do there, and what that waits for.
+SERVING = """
+select to_jsonb(x)::text
+  from (select a.pid, a.state, a.wait_event_type, a.wait_event, a.xact_start, a.query_start, a.query,
+               pg_blocking_pids(a.pid) as blocked_by,
+               (select jsonb_agg(to_jsonb(l)) from pg_locks l where l.pid = a.pid and not l.granted) as waits_for,
+               (select jsonb_agg(jsonb_build_array(b.application_name, b.state, b.query)) from pg_stat_activity b
+                 where b.pid = any (pg_blocking_pids(a.pid))) as blockers
+          from pg_stat_activity a where a.application_name = %s) x
+"""
+
 RESOURCES = [f"fault/{i}" for i in range(6)]
 DAEMONS = (0, 1)
 GRANTS = 5  # between two faults
@@ -103,8 +114,8 @@ class Fault:
 class Worker:
     """A client: a process, and what it has written down."""
 
-    def __init__(self, process, log):
-        self.process, self.log = process, log
+    def __init__(self, name, process, log):
+        self.name, self.process, self.log = name, process, log
 
     def is_alive(self):
         return self.process.poll() is None
@@ -131,11 +142,12 @@ class Harness:
     def __init__(self, directory, seed, clients=16):
         self.directory, self.seed, self.clients = Path(directory), seed, clients
         self.random = random.Random(seed)
+        self.errors = self.directory / "workers.err"
         self.files = self.directory / "files"
         self.files.mkdir()
         self.wall = FakeTime(self.directory) if FakeTime.library() else None
         self.postgres = Server(self.directory / "pg", self.wall and self.wall.environment)
-        self.links, self.addresses, self.daemons, self.workers, self.faults = [], [], [], [], []
+        self.links, self.addresses, self.daemons, self.workers, self.faults, self.hung = [], [], [], [], [], []
 
     # ---- start and stop ----
 
@@ -185,11 +197,11 @@ class Harness:
                     "log": str(self.directory / f"{name}.log"), "resources": RESOURCES,
                     "dsn": self.postgres.conninfo(user="worker"),
                     "addresses": self.addresses}
-        with open(self.directory / "workers.err", "ab") as errors:
+        with open(self.errors, "ab") as errors:
             process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("fault_worker.py"), json.dumps(settings)],
                 stdin=subprocess.DEVNULL, stderr=errors)
-        self.workers.append(Worker(process, Log(Path(settings["log"]))))
+        self.workers.append(Worker(name, process, Log(Path(settings["log"]))))
         return self.workers[-1]
 
     def living(self):
@@ -253,8 +265,8 @@ class Harness:
         for worker in self.living():
             worker.process.terminate()
         for worker in self.workers:
-            status = self.end(worker.process)
-            assert status in (0, -signal.SIGKILL), (status, (self.directory / "workers.err").read_text()[-4000:])
+            status = self.end(worker)
+            assert status in (0, -signal.SIGKILL), (status, self.worker_errors())
         for watcher in self.watchers:
             watcher.stop()
         cursor = self.postgres.sql()
@@ -262,14 +274,24 @@ class Harness:
             eventually(lambda: not self.left(cursor), SECONDS)
         return self.record(cursor)
 
-    @staticmethod
-    def end(process):
-        """Its exit status. A client that libpq does not return to is killed, as many are: its record stays true."""
-        try:
-            return process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+    def end(self, worker):
+        """Its exit status. Who does not come to its end is a violation, and killed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return worker.process.wait(SECONDS)
+        cursor = self.postgres.sql()
+        cursor.execute(SERVING, (worker.name,))
+        served = [what for what, in cursor.fetchall()]
+        said = self.errors.stat().st_size
+        worker.process.send_signal(signal.SIGUSR2)  # it says where it is
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self.errors.stat().st_size > said, SECONDS)
+        worker.process.kill()
+        self.hung.append(f"{worker.name} after {worker.log.read().entries[-1:]}, in PostgreSQL {served}, at "
+                         f"{self.worker_errors()}")
+        return worker.process.wait()
+
+    def worker_errors(self):
+        return self.errors.read_text()[-4000:]
 
     @staticmethod
     def left(cursor):
@@ -296,7 +318,7 @@ class Harness:
             request.seen_waiting = self.queues.seen.get(request.number)
             request.disturbed = self.is_disturbed(request)
         return Record(requests, rows, [u for u in updates if u.is_fenced], written, finals,
-                      [u for u in updates if not u.is_fenced], overlaps, self.left(cursor))
+                      [u for u in updates if not u.is_fenced], overlaps, self.left(cursor), self.hung)
 
     def is_disturbed(self, request):
         """A fault, or the silence of its daemon, may have cost it its place in the queue."""

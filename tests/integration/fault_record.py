@@ -95,6 +95,9 @@ def read_notes(logs, forced):
             r.lost_reason = "forced"
             # Its client heard of it some time after it had ended; how long after, the rows know better.
             r.deadline = min(r.deadline, r.end or r.deadline)
-        elif r.number in forced.values():  # before its daemon had collected the grant: its place is gone with it
+        elif r.number in forced.values():  # before its daemon had collected the grant: others have had its turn
             r.left = True
+    for u in notes.updates.values():
+        if u.token in forced:  # some time; from its start on it may have been too late
+            u.deadline = min(u.deadline, u.start)
     return list(notes.requests.values()), list(notes.updates.values())

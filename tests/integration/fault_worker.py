@@ -5,14 +5,17 @@ JSON before each step and one after it, so that whatever becomes of it the recor
 
     fault_worker.py '{"name": …, "seed": …, "addresses": […], "dsn": …, "directory": …, "log": …, "resources": […]}'
 
-SIGTERM has it release what it holds and end; SIGUSR1 breaks its connections.
+SIGTERM has it release what it holds and end; SIGUSR1 breaks its connections; SIGUSR2 has it say where it is, also
+where that is in a library.
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 
@@ -81,24 +84,27 @@ class Worker:
         self.sql = None
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGUSR1, self.on_break)
+        faulthandler.register(signal.SIGUSR2)
         self.log = Log(log)  # once that is there, it may be signalled
 
     def on_term(self, *_):
         self.stopping = True
 
     def on_break(self, *_):
-        """Whatever is being done over them finds them closed."""
+        """Whatever is being done over them finds them broken."""
         if self.client.lines is not None:
             with contextlib.suppress(OSError):
                 self.client.lines.reset()
-        if self.sql is not None:
-            self.sql.close()
+        if self.sql is not None and not self.sql.closed:
+            # Not by close(): psycopg2 may be at work on it, down the stack, and wait for itself to end.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.sql.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
 
     # ---- SQL ----
 
     def cursor(self):
         if self.sql is None or self.sql.closed:
-            self.sql = psycopg2.connect(self.dsn, connect_timeout=5)
+            self.sql = psycopg2.connect(self.dsn, connect_timeout=5, application_name=self.name)
         return self.sql.cursor()
 
     def close_sql(self):

@@ -5,7 +5,10 @@ the one before. The report is in tests/faults.txt of the build directory. And th
 each finds the violation that was forged for it, and is content with a record that is good.
 """
 
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,8 @@ from conftest import need_programs
 from fault_checks import (Record, Row, Update, check, check_acknowledged, check_fenced, check_released, check_rows,
                           check_unfenced, is_late, lost_updates)
 from fault_harness import Harness, workplace
-from fault_kinds import KINDS
+from fault_kinds import KINDS, SECONDS
+from fault_record import Log, read_notes
 from history import Request
 
 SEED = int(os.environ.get("PGLOCKD_TEST_SEED", "20240229"))
@@ -35,6 +39,36 @@ def test_no_fault_breaks_a_promise():
     assert [fault.kind for fault in harness.faults] == [KINDS[name].name for name in FAULTS]
     assert sum(r.granted for r in record.requests) > len(FAULTS), report
     assert any(u.outcome == "ok" for u in record.fenced), report
+
+
+BREAKS = """
+import sys
+from fault_worker import Worker, psycopg2
+
+class Notices:
+    def append(self, _):  # called by psycopg2 in the middle of a statement
+        worker.on_break()
+
+worker = Worker("w", 1, [], sys.argv[1], ".", "/dev/null", [])
+cursor = worker.cursor()
+worker.sql.notices = Notices()
+try:
+    cursor.execute("do $$ begin raise notice 'now'; end $$")
+    cursor.execute("select 1")
+except psycopg2.Error:
+    print("broken")
+"""
+
+
+def test_a_client_whose_connections_break_at_any_time_goes_on(daemon):
+    """Race: the signal comes while psycopg2 reads a notice, in Python and with its connection locked. The
+    client's handler closed that connection, which waited for the lock: for ever.
+
+    Fix: it shuts the socket down, and leaves the rest to whoever uses it.
+    """
+    done = subprocess.run([sys.executable, "-c", BREAKS, daemon.dsn], cwd=Path(__file__).parent, timeout=SECONDS,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == "broken\n"
 
 
 # ---- the checks find what they look for ----
@@ -67,7 +101,7 @@ FENCED = [update("c", "u1", 1, 0, 1, 1), update("c", "u2", 2, 2, 3, 2), update("
 WRITTEN = {"c": [(1, "u1", 1), (2, "u2", 2), (3, "u4", 2), (4, "u5", 3)]}
 UNFENCED = [update("/f", "f1", 1, 0, 1, 1), update("/f", "f2", 2, 2, 3, 2),
             update("/f", "f3", 3, 4, 6, 3, deadline=5), update("/f", "f4", 4, 6, 7, 3)]
-GOOD = Record(GRANTS, ROWS, FENCED, WRITTEN, {"c": 4}, UNFENCED, [], [])
+GOOD = Record(GRANTS, ROWS, FENCED, WRITTEN, {"c": 4}, UNFENCED, [], [], [])
 
 
 def test_a_good_record_passes():
@@ -85,6 +119,7 @@ def test_a_good_record_passes():
     ("not served in the order they came", {"requests": [grant(0, 9, 10, 8, 19, seen_waiting=1),
                                                         grant(2, 3, 4, 7, 9)]}),
     ("not released at the end", {"left": ["lease r 1"]}),
+    ("clients that hang", {"hung": ["w1"]}),
 ])
 def test_each_kind_of_violation_is_reported(kind, forged):
     found = check(replace(GOOD, **forged))
@@ -153,6 +188,17 @@ def test_without_a_fence_only_what_is_late_excuses_a_lost_update():
     assert not check_unfenced(in_time[:3]), "each wrote another value"
     unknown = [replace(UNFENCED[0], end=None, wrote=None, outcome="unknown")] + in_time[1:]
     assert not check_unfenced(unknown), "who died in a write may have written late"
+
+
+@pytest.mark.parametrize("forced", [{}, {7: "w1-1"}], ids=["kept", "forced"])
+def test_what_was_written_under_a_lease_that_was_taken_away_may_be_late(tmp_path, forced):
+    """In time by its writer's clock, who has not heard of it."""
+    lines = [{"what": "update", "counter": "/f", "name": "w1-2", "token": 7, "t": 1, "deadline": 9},
+             {"what": "updated", "name": "w1-2", "t": 2, "outcome": "ok", "wrote": 1}]
+    path = tmp_path / "w1.log"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, (written,) = read_notes([Log(path)], forced)
+    assert is_late(written) == bool(forced)
 
 
 def test_what_is_left_is_found():
