@@ -97,7 +97,7 @@ class Faults:
     def reply_lost(self, daemon):
         """A batch is committed, and its daemon never hears of it."""
         link = self.link_of(daemon)
-        link.cut_after(self.random.choice(["acquire_batch", "release_batch"]))
+        link.cut_after(self.random.choice(["acquire_batch", "release_batch", "renew_batch"]))
         assert link.caught.wait(SECONDS), "no batch for long"
         link.cut()
 

@@ -47,7 +47,7 @@ class Watcher(threading.Thread):
 
 
 class Probe(Watcher):
-    """Locks and unlocks at one daemon: when that worked, the service was there."""
+    """Locks, renews and unlocks at one daemon: when that worked, the service was there."""
 
     def __init__(self, name, address):
         super().__init__()
@@ -58,10 +58,12 @@ class Probe(Watcher):
         return Lines(self.address)
 
     def look(self, session):
-        reply = session.ask(f"LOCK {self.resource}/{len(self.served)} ttl=1s")
-        if reply.status == "OK":
-            reply = session.ask(f"UNLOCK {self.resource}/{len(self.served)} token={reply['token']}")
-        if reply.status == "OK":
+        resource = f"{self.resource}/{len(self.served)}"
+        reply = session.ask(f"LOCK {resource} ttl=1s")
+        if reply.status != "OK":
+            return
+        token = reply["token"]
+        if all(session.ask(f"{verb} {resource} token={token}").status == "OK" for verb in ("RENEW", "UNLOCK")):
             self.served.append(time.monotonic())
 
     def has_served(self, since):

@@ -259,7 +259,7 @@ class Worker:
         number, token, deadline = got
         for _ in range(self.random.choice([0, 1, 1, 3]) if mode == "exclusive" else 0):
             self.work(resource, token, deadline)
-            if deadline - time.monotonic() < TTL / 2:
+            if deadline - time.monotonic() < TTL / 2 or self.random.random() < 0.2:
                 deadline = self.renew(number, resource, token, deadline)
         if self.random.random() < 0.95:  # else it is left to expire
             self.unlock(number, resource, token)

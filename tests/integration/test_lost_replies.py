@@ -112,6 +112,49 @@ def test_what_was_not_done_still_goes_before_later_requests(connect, behind, res
     assert replies == {"first": "OK", "second": "BUSY"}
 
 
+@pytest.mark.parametrize("lose, done", [("cut_after", True), ("cut_before", False)], ids=["answer", "request"])
+def test_a_renewal_is_sent_again(connect, behind, sql, resource, lose, done):
+    """Lost on its way there or back: it sets, so it is done once more, and the client has its answer."""
+    one, proxy = behind
+    cursor = sql().cursor()
+    client = connect(one)
+    token = client.lock(resource, "ttl=5m")
+    expires = rows(cursor, "select expires_us from pglockd.lease where resource = %s", resource)
+
+    def renewals():
+        return rows(cursor, "select ttl_ms, expires_us > %s from pglockd.lease where resource = %s",
+                    expires[0][0], resource)
+    getattr(proxy, lose)("renew_batch")
+    client.send(f"RENEW {resource} token={token} ttl=10m")
+    assert proxy.caught.wait(SECONDS)
+    if done:
+        eventually(lambda: renewals() == [(600000, True)])
+    proxy.cut()
+    reply = client.reply()
+    assert (reply.status, reply["ttl_ms"]) == ("OK", 600000)
+    assert renewals() == [(600000, True)]
+    client.ask_ok(f"UNLOCK {resource} token={token}")
+
+
+def test_a_renewal_whose_answer_was_lost_and_whose_lease_has_ended_since(
+        client, connect, behind, sql, resource):
+    """It was done, and the lease is gone before it is sent again: LOST is true then, and says why."""
+    one, proxy = behind
+    cursor = sql().cursor()
+    holder = connect(one)
+    token = holder.lock(resource, "ttl=5m")
+    proxy.cut_after("renew_batch")
+    holder.send(f"RENEW {resource} token={token} ttl=10m")
+    assert proxy.caught.wait(SECONDS)
+    eventually(lambda: rows(cursor, "select from pglockd.lease where resource = %s and ttl_ms = 600000",
+                            resource))
+    assert rows(cursor, "select status from pglockd.force(%s, reason => 'why')", resource) == [("OK",)]
+    proxy.cut()
+    reply = holder.reply()
+    assert (reply.status, reply["reason"]) == ("LOST", "forced")
+    client.ask_ok(f"UNLOCK {resource} token={client.lock(resource)}")
+
+
 @pytest.mark.parametrize("granted", [False, True], ids=["waiting", "granted"])
 def test_a_place_whose_client_went_before_the_answer(client, behind, lost_place, resource, granted):
     """Race: the client, too, is gone before its place, or the grant made of it, is found again.
