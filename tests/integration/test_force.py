@@ -9,7 +9,7 @@ import pytest
 
 from conftest import ctl
 from lines import Lines, eventually, wait_for_queue
-from schema import one, rows
+from schema import one, rows, waiters
 
 
 @pytest.fixture
@@ -53,6 +53,33 @@ def test_the_next_waits_at_another_daemon(client, connect, peer, local, resource
     wait_for_queue(client, resource, 1)
     local.ask_ok(f"FORCE {resource} token={token}")
     assert waiter.reply().status == "OK"
+
+
+def test_a_grant_that_its_daemon_has_not_collected(client, connect, sql, resource):
+    """Its client never knew of it and waits on: those behind are served meanwhile, and it is the first of
+    those left when its daemon notices.
+    """
+    cursor = sql().cursor()
+    token = client.lock(resource)
+    waiters_of = [connect(name=name) for name in ("first", "second", "third")]
+    for waiting, waiter in enumerate(waiters_of, 1):
+        waiter.send(f"LOCK {resource} wait=inf")
+        wait_for_queue(client, resource, waiting)
+    first, second, third = waiters_of
+    ahead = waiters(cursor, resource)
+    connection = sql()
+    connection.autocommit = False  # until the commit no daemon knows
+    assert rows(connection.cursor(), "select status from pglockd.unlock(%s, %s)", resource, token) == [("OK",)]
+    assert rows(connection.cursor(), "select status from pglockd.force(%s, reason => 'why')",
+                resource) == [("OK",)]
+    connection.commit()
+    token = second.reply()["token"]
+    eventually(lambda: waiters(cursor, resource) == [ahead[0], ahead[2]])
+    second.ask_ok(f"UNLOCK {resource} token={token}")
+    token = first.reply()["token"]
+    third.nothing_comes()
+    first.ask_ok(f"UNLOCK {resource} token={token}")
+    assert third.reply().status == "OK"
 
 
 def test_one_of_many(client, connect, local, resource):
