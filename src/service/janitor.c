@@ -24,7 +24,7 @@ enum {
     LOOK_EVERY = 4,                 /* ticks between looks for waiters that everybody forgot */
     ELECTION_EVERY = 4,             /* ticks between tries to become the janitor */
     FROZEN_TURNS = 12,              /* of ours without a tick of the janitor: its term is over */
-    SWEEP_LEASES_MAX = 50,          /* looked at in one sweep */
+    SWEEP_LEASES_MAX = 100,         /* looked at in one sweep */
     REST_MAX_US = 3000,             /* between two sweeps when there is more to do */
     PRUNE_COUNTERS_MAX = 2000,      /* looked at in one step through the counters of rate limits */
     PRUNE_REST = 40,                /* ticks between two ways through them */
