@@ -308,7 +308,7 @@ def test_what_ends_at_once_is_swept_in_small_rounds(client, sql, resource):
                    "where resource like %s", (beneath,))
     rounds = "select count(*) from pglockd.tombstone where resource like %s group by xmin::text"
     eventually(lambda: sum(n for n, in rows(cursor, rounds, beneath)) == count)
-    assert max(n for n, in rows(cursor, rounds, beneath)) <= 50
+    assert max(n for n, in rows(cursor, rounds, beneath)) <= 100
 
 
 def test_sql_and_lines_exclude_each_other(client, sql, resource):
