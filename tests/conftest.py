@@ -181,7 +181,7 @@ class Daemon:
 
     def postmaster(self):
         """Process id of the embedded PostgreSQL; None where it does not run."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, IndexError):  # its file may not be written yet
             pid = int((self.directory / "pgdata/postmaster.pid").read_text().split()[0])
             if Path(f"/proc/{pid}").exists():
                 return pid
