@@ -99,7 +99,7 @@ def check_truth(daemon, swarm):
     swarm.finish()
     assert check(swarm.record) == []
     assert swarm.surprises == []
-    # What a client gave up just when its answer was lost may stay until its TTL, as for one that is gone.
+    # All but once they were gone soon. Then one was there a minute later, it is not known why: its TTL ends it.
     eventually(lambda: not leases(daemon, prefix), TTL + SECONDS, "no lease without an owner is left")
 
 
