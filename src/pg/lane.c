@@ -99,23 +99,28 @@ static void finish(struct op *op, enum op_status status)
     op->done(op);
 }
 
-/* Where an operation goes that comes back: ahead of later ones of its connection. */
+/*
+ * Where an operation goes that comes back: ahead of all that came later. A client that has lost its
+ * connection repeats its LOCK over another, and the first must not take the lease when the second
+ * has been granted it and given it back.
+ */
 static struct list *place_in_queue(struct lane *lane, const struct op *op)
 {
     list_for_each(at, &lane->turns.line)
     {
-        const struct op *other = container_of(at, struct op, link);
-        if (other->conn_id == op->conn_id && other->order > op->order)
+        if (container_of(at, struct op, link)->order > op->order)
             return at;
     }
     return &lane->turns.line;
 }
 
+/* It was surely not done. */
 static void requeue(struct lane *lane, struct op *op)
 {
     list_remove(&op->link);
     op->place = OP_QUEUED;
     op->number = op->sent_number;
+    op->was_unknown = false;
     lane->has_eager = true;
     list_insert_before(place_in_queue(lane, op), &op->link);
     turns_return(&lane->turns, op);
@@ -165,6 +170,27 @@ static void put_back(struct lane *lane, struct flight *f)
     each_op(f, set_queued, lane);
     lane->has_eager = true;
     batch_return(&f->batch, &lane->turns.line);
+}
+
+/* Of a batch that was surely not done: what nobody waits for is not sent a second time. */
+static void finish_unwanted(struct flight *f)
+{
+    struct list unwanted;
+    list_init(&unwanted);
+    for (int k = OP_ACQUIRE; k <= OP_CHANGE; k++) {
+        list_for_each(at, &f->batch.ops[k])
+        {
+            struct op *op = container_of(at, struct op, link);
+            if (!op->unwanted)
+                continue;
+            list_remove(&op->link);
+            list_append(&unwanted, &op->link);
+            f->batch.counts[k]--;
+            f->batch.count--;
+        }
+    }
+    while (!list_empty(&unwanted))
+        finish(list_first(&unwanted, struct op, link), OP_UNAVAILABLE);
 }
 
 static void finish_all(struct flight *f)
@@ -238,6 +264,7 @@ static void refused(struct lane *lane, struct flight *f, const struct link_outco
         finish_all(f);
         return;
     }
+    finish_unwanted(f);
     put_back(lane, f);
     if (meaning == SQLSTATE_LOCKED && f->sent_us >= lane->careful_until_us) {
         lane->careful_until_us = clock_mono_us() + 1000 * CAREFUL_MS;
@@ -465,7 +492,10 @@ static void on_found(void *arg, int call, const struct link_rows *rows)
     }
 }
 
-/* Those that hold or wait are answered; the others were surely not done and are sent again. */
+/*
+ * Those that hold or wait are answered; the others were surely not done and are sent again, if
+ * somebody still waits for them.
+ */
 static void on_found_end(void *arg, const struct link_outcome *outcome)
 {
     struct lane *lane = arg;
@@ -479,12 +509,12 @@ static void on_found_end(void *arg, const struct link_outcome *outcome)
     list_splice(&asked, &lane->in_doubt);
     while (!list_empty(&asked)) {
         struct op *op = list_first(&asked, struct op, link);
-        if (op->status == OP_UNKNOWN) {
+        if (op->status == OP_UNKNOWN && !op->unwanted) {
             requeue(lane, op);
             continue;
         }
         op->was_unknown = true;
-        finish(op, op->status);
+        finish(op, op->status == OP_UNKNOWN ? OP_UNAVAILABLE : op->status);
     }
 }
 

@@ -78,6 +78,7 @@ struct op {
     struct turn *turn;    /* the lane's queue's, as is held */
     bool held;
     bool was_unknown;          /* sent before over a connection that was lost */
+    bool unwanted;             /* a LOCK whose client is gone or was told: not sent a second time */
     bool bound;                /* the lease ends with its connection */
     struct str resource;       /* of a claim the first member's */
     struct op_member *members; /* of a claim, and of what it becomes; the owner's */

@@ -169,6 +169,7 @@ static void answer_early(struct call *call)
         return;
     tell(call, OUTCOME_UNKNOWN);
     call->answered_early = true;
+    call->op.unwanted = true;
 }
 
 static bool nobody_waits(const struct call *call)
@@ -584,6 +585,9 @@ static void on_acquired(struct op *op)
     case OP_FENCED:
         guarded(call);
         break;
+    case OP_UNAVAILABLE:
+        answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : OUTCOME_UNAVAILABLE);
+        break;
     case OP_TOO_MANY:
         count_limit_met(LIMIT_LEASES_PER_OWNER);
         answer(call, OUTCOME_TOO_MANY_LEASES);
@@ -653,7 +657,7 @@ static bool take_back(struct call *call)
     struct service *s = call->service;
     if (call->state == CALL_NEW || call->state == CALL_PAUSED)
         return true;
-    if (call->state != CALL_SUBMITTED || call->op.was_unknown ||
+    if (call->state != CALL_SUBMITTED ||
         !lane_remove(service_lane(s, call->op.resource), &call->op))
         return false;
     s->submitted--;
@@ -665,6 +669,7 @@ bool locks_cancel(struct call *call)
     if (!is_lock(call) || call->state == CALL_WITHDRAWING || call->end != END_NONE)
         return false;
     call->end = END_CANCEL;
+    call->op.unwanted = true;
     if (call->state == CALL_WAITING)
         end_wait(call, END_CANCEL);
     else if (take_back(call))
@@ -680,11 +685,14 @@ void locks_end_input(struct call *call)
         end_wait(call, END_INPUT);
     else
         call->end = END_INPUT;
+    /* It may have closed its socket, and have asked another daemon meanwhile. */
+    call->op.unwanted = true;
 }
 
 void locks_abandon(struct call *call)
 {
     call->abandoned = true;
+    call->op.unwanted = true;
     if (call->state == CALL_NEW) {
         answer(call, OUTCOME_CANCELLED);
         return;
