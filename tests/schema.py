@@ -108,7 +108,7 @@ class Instance:
     def release(self, *leases, cursor=None, identity=(), careful=False):
         """Of (resource, token); returns (status, number) of each, grants and all are in last."""
         self.last = call(cursor or self.cursor, "release_batch", self.number, [r for r, _ in leases],
-                         [t for _, t in leases], list(identity), [], careful)
+                         [t for _, t in leases], list(identity), [], [], careful)
         return in_order(self.last, len(leases))
 
     def renew(self, *leases, ttl, cursor=None, identity=()):

@@ -40,7 +40,7 @@ def forced(d, r):
 def connection_closed(d, r):
     token = d.lock(r, conn=7)
     d.cursor.execute("update pglockd.lease set bound = true where resource = %s", (r,))
-    call(d.cursor, "release_batch", d.number, [r], [token], [], [7], False)
+    call(d.cursor, "release_batch", d.number, [r], [token], [], [7], [], False)
 
 
 def session_closed(d, r):

@@ -1,4 +1,4 @@
--- pglockd.release_batch(instance, resource, token, identity, conn, careful)
+-- pglockd.release_batch(instance, resource, token, identity, conn, request, careful)
 -- Purpose:    ends leases at their holders' wish and hands each resource over to those who wait, in
 --             the same transaction. Releasing needs no guard, handing over does: where the guard is
 --             held elsewhere the lease still ends and the resource is reported as pending.
@@ -7,6 +7,8 @@
 --             identity   authenticated names, may be shorter; empty ones are not compared
 --             conn       may be shorter; not null: the connection has closed, and the lease ends (reason
 --                        connection_closed) only if it is still bound to it
+--             request    likewise; not null: nobody took what was granted to that request, and it ends only if no LOCK
+--                        with the same id has been given it since
 --             careful    leases whose rows somebody has locked are passed over. Without it the statement waits for
 --                        them (lock_timeout ends that, and the caller asks again, carefully): testing each row costs
 --                        more than the rare wait
@@ -21,7 +23,8 @@
 -- Errors:     25001 outside of READ COMMITTED; 55P03 after lock_timeout. Everything else that can be expected is a status.
 -- Tables:     lease (delete), waiter (delete), clock, watch (read), and those of note_releases
 create or replace function pglockd.release_batch(
-    p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_careful boolean,
+    p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_request bigint[],
+    p_careful boolean,
     out o_item integer[], out o_status "char"[], out o_number bigint[],
     out o_grant_request bigint[], out o_grant_resource text[], out o_grant_token bigint[], out o_wake integer[], out o_pending text[])
 language plpgsql
@@ -68,6 +71,7 @@ begin
                               where l.resource = p_resource[k] and l.token = v_token[k]
                                 and (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
                                 and (p_conn[k] is null or l.bound and l.conn_id = p_conn[k] and l.instance_id = p_instance)
+                                and (p_request[k] is null or l.request_id = p_request[k] and l.instance_id = p_instance)
                              offset 0) x
     ), gone as (
         delete from pglockd.lease_exclusive l where l.ctid = any (array(select d.place from due d))
@@ -98,7 +102,7 @@ begin
     end if;
 
     if coalesce(cardinality(o_item), 0) < v_count then
-        v_done := pglockd.release_others(p_instance, p_resource, v_token, p_identity, p_conn, v_missed, o_item);
+        v_done := pglockd.release_others(p_instance, p_resource, v_token, p_identity, p_conn, p_request, v_missed, o_item);
         o_item := o_item || v_done.o_item;
         o_status := o_status || v_done.o_status;
         o_number := o_number || v_done.o_number;
@@ -117,12 +121,12 @@ begin
         o_pending := v_done.o_pending;
     end if;
     if coalesce(cardinality(o_item), 0) < v_count then
-        v_done := pglockd.explain_unreleased(p_instance, p_resource, p_token, p_identity, p_conn, o_item);
+        v_done := pglockd.explain_unreleased(p_instance, p_resource, p_token, p_identity, p_conn, p_request, o_item);
         o_item := o_item || v_done.o_item;
         o_status := o_status || v_done.o_status;
         o_number := o_number || array_fill(null::bigint, array[cardinality(v_done.o_item)]);
     end if;
 end
 $$;
-comment on function pglockd.release_batch(integer, text[], bigint[], text[], bigint[], boolean) is
+comment on function pglockd.release_batch(integer, text[], bigint[], text[], bigint[], bigint[], boolean) is
     'Ends leases at their holders'' wish and hands over to those who wait, in one transaction.';

@@ -1,4 +1,4 @@
--- pglockd.release_others(instance, resource, token, identity, conn, missed, done)
+-- pglockd.release_others(instance, resource, token, identity, conn, request, missed, done)
 -- Purpose:    pglockd.release_batch()'s part for shared leases and those of trees, fewer and simpler: rows that somebody
 --             has locked are always passed over. Under the guards, which the caller has tried, it sees every waiter
 --             that may count on it.
@@ -10,8 +10,8 @@
 --             ended                  those of them that may have to be noted
 -- Tables:     lease (delete), waiter, clock (read)
 create or replace function pglockd.release_others(
-    p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_missed text[],
-    p_done integer[],
+    p_instance integer, p_resource text[], p_token bigint[], p_identity text[], p_conn bigint[], p_request bigint[],
+    p_missed text[], p_done integer[],
     out o_item integer[], out o_status "char"[], out o_number bigint[], out o_waited text[],
     out o_ended pglockd.lease[])
 language plpgsql
@@ -27,6 +27,7 @@ begin
          where k <> all (coalesce(p_done, '{}'))
            and (l.identity = '' or coalesce(p_identity[k], '') in ('', l.identity))
            and (p_conn[k] is null or l.bound and l.conn_id = p_conn[k] and l.instance_id = p_instance)
+           and (p_request[k] is null or l.request_id = p_request[k] and l.instance_id = p_instance)
            for update of l skip locked
     ), gone as (
         delete from pglockd.lease l using due
@@ -43,5 +44,5 @@ begin
       from gone g;
 end
 $$;
-comment on function pglockd.release_others(integer, text[], bigint[], text[], bigint[], text[], integer[]) is
+comment on function pglockd.release_others(integer, text[], bigint[], text[], bigint[], bigint[], text[], integer[]) is
     'Releases shared leases and those of trees.';

@@ -16,7 +16,7 @@ begin
     perform set_config('synchronous_commit', 'on', true);
     loop
         select b.o_status[1] as status, b.o_wake into r
-          from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text], '{}', true) b;
+          from pglockd.release_batch(null, array[p_resource], array[p_token], array[session_user::text], '{}', '{}', true) b;
         exit when r.status not in ('r', 'f') or clock_timestamp() >= v_until;
         perform pg_sleep(0.005);
     end loop;

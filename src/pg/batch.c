@@ -40,6 +40,7 @@ enum param {
     P_WEIGHT,
     P_UPGRADE,
     P_CLOSED,
+    P_GRANTED_TO,
     P_LEASES_MAX,
     P_FIELDS,          /* the others are no fields of an operation */
     P_ITEM = P_FIELDS, /* of a member: the position of its operation */
@@ -85,6 +86,7 @@ static const struct field {
     [P_WEIGHT] = FIELD(weight, PG_INT4, true, 0),
     [P_UPGRADE] = FIELD(upgrade, PG_INT8, true, 0),
     [P_CLOSED] = FIELD(closed_conn, PG_INT8, true, 0),
+    [P_GRANTED_TO] = FIELD(granted_to, PG_INT8, true, 0),
     [P_LEASES_MAX] = FIELD(leases_max, PG_INT4, true, 0),
 #undef NEVER
 #undef FIELD
@@ -114,8 +116,8 @@ static const struct kind {
     [OP_WITHDRAW] = {CALL(withdraw_batch, "($1, $2, $3, $4, $5, $6)"),
                      {P_ITEM, P_MEMBER, P_NUMBER, P_REQUEST, P_KEEP, P_END},
                      {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
-    [OP_RELEASE] = {CALL(release_batch, "($1, $2, $3, $4, $5, $6)"),
-                    {P_RESOURCE, P_NUMBER, P_IDENTITY, P_CLOSED, P_CAREFUL, P_END},
+    [OP_RELEASE] = {CALL(release_batch, "($1, $2, $3, $4, $5, $6, $7)"),
+                    {P_RESOURCE, P_NUMBER, P_IDENTITY, P_CLOSED, P_GRANTED_TO, P_CAREFUL, P_END},
                     {ITEMS, GRANTS, COL_WAKE, COL_PENDING, COLUMNS}},
     [OP_PROMOTE] = {CALL(hand_over, "($1, $2)"),
                     {P_RESOURCE, P_END},

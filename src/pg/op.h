@@ -97,6 +97,7 @@ struct op {
     int64_t number;      /* token or ticket, in and out */
     uint64_t request_id; /* by which a waiter is found again */
     int64_t closed_conn; /* OP_RELEASE: only what is bound to this connection, which has closed */
+    uint64_t granted_to; /* OP_RELEASE: only what no other request has been given since; 0: any */
     uint64_t conn_id;    /* operations of one connection keep their order; 0: of none */
     int64_t queued_us;   /* clock_mono_us() at lane_submit() */
     uint64_t order;      /* of lane_submit() */

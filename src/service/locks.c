@@ -224,9 +224,13 @@ static struct orphan *orphan_new(struct service *s, struct str resource, int64_t
     return o;
 }
 
-static void release_orphan(struct service *s, struct str resource, int64_t token)
+/* What the request was granted, unless one with the same id has been given it meanwhile. */
+static void release_orphan(struct service *s, uint64_t request_id, struct str resource,
+                           int64_t token)
 {
-    service_submit(s, &orphan_new(s, resource, token)->op);
+    struct orphan *o = orphan_new(s, resource, token);
+    o->op.granted_to = request_id;
+    service_submit(s, &o->op);
 }
 
 /* --- grants --- */
@@ -273,11 +277,13 @@ static enum outcome outcome_of_end(const struct call *call)
  */
 static void release_orphans(struct call *call, int64_t token)
 {
-    if (call->op.nmembers == 0)
-        release_orphan(call->service, call->op.resource, token);
-    for (size_t i = 0; i < call->op.nmembers; i++)
-        if (call->op.members[i].token != 0)
-            release_orphan(call->service, call->op.members[i].resource, call->op.members[i].token);
+    const struct op *op = &call->op;
+    if (op->nmembers == 0)
+        release_orphan(call->service, op->request_id, op->resource, token);
+    for (size_t i = 0; i < op->nmembers; i++)
+        if (op->members[i].token != 0)
+            release_orphan(call->service, op->request_id, op->members[i].resource,
+                           op->members[i].token);
 }
 
 static void granted(struct call *call, int64_t token, int64_t decided_us)
@@ -366,7 +372,7 @@ void locks_granted(struct service *s, uint64_t request_id, struct str resource, 
         if (was_found(s, request_id))
             return;
         log_warn("grant_without_waiter", "request=%" PRIu64 " token=%" PRId64, request_id, token);
-        release_orphan(s, resource, token);
+        release_orphan(s, request_id, resource, token);
         return;
     }
     if (!take_member(call, resource, &token))

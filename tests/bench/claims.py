@@ -50,7 +50,7 @@ WITHOUT_TREES = {
 }
 TYPES = {"acquire_batch": "int4, text[], text[], bool[], int8[], bool[], int8[], int8[], text[], text[], text[], text[], "
                           "int8[], int8[], bool[]",
-         "release_batch": "int4, text[], int8[], text[], int8[], bool"}
+         "release_batch": "int4, text[], int8[], text[], int8[], int8[], bool"}
 
 
 def lane(cursor):
@@ -93,7 +93,7 @@ def turn(cursor, kind, instance, batches, size=32):
                        "'{}', '{}')", (instance, names, above, [True] * size, [30000] * size, [False] * size,
                                        [1] * size, list(range(size)), ["bench"] * size))
         tokens = cursor.fetchone()[2]
-        cursor.execute(f"execute release_batch{kind} (%s, %s, %s, '{{}}', '{{}}', false)", (instance, names, tokens))
+        cursor.execute(f"execute release_batch{kind} (%s, %s, %s, '{{}}', '{{}}', '{{}}', false)", (instance, names, tokens))
         cursor.fetchone()
     return (cpu_us(pid) - before) / batches / size
 

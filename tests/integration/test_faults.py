@@ -309,6 +309,28 @@ def test_a_withdrawal_whose_answer_was_lost(cut_off, victim):
         assert leases(victim, "cut") == {}
 
 
+@pytest.mark.parametrize("claim", ["cut/9", "cut/9 mode=shared", "cut/9 cut/10"])
+def test_a_cancelled_lock_does_not_take_the_lease_from_the_one_that_repeats_it(cut_off, victim, claim):
+    """The first is granted and cancelled; before its daemon gives the lease back, the id finds it there."""
+    daemon, proxy = cut_off
+    line = f"LOCK {claim} id=twice ttl=5m"
+    with Lines(daemon.line) as first, Lines(victim.line) as second:
+        proxy.cut_after("acquire_batch" if "10" not in claim else "acquire_claims")
+        first.send(f"@l {line}")
+        assert proxy.caught.wait(SECONDS)
+        first.send("CANCEL tag=l")
+        assert first.reply().status == "OK"
+        eventually(lambda: leases(victim, "cut"))
+        second.ask_ok(line)
+        there = leases(victim, "cut")
+        proxy.release()
+        assert first.reply().code == "cancelled"
+        eventually(lambda: can_lock(daemon))
+        assert leases(victim, "cut") == there
+        for token, (resource, _) in there.items():
+            second.ask_ok(f"UNLOCK {resource} token={token}")
+
+
 # ---- the connection breaks before the batch arrives ----
 
 def lose_request(proxy, word, ask):

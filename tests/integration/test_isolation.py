@@ -77,7 +77,7 @@ def test_a_snapshot_of_the_whole_transaction_is_refused(daemons, begin, resource
         f"select pglockd.lock('{resource}')", f"select pglockd.unlock('{resource}', 1)",
         f"select pglockd.acquire_batch(null, array['{resource}'], '{{/}}', '{{t}}', '{{1000}}', '{{f}}', "
         "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
-        f"select pglockd.release_batch(null, array['{resource}'], '{{1}}', '{{}}', '{{}}', false)",
+        f"select pglockd.release_batch(null, array['{resource}'], '{{1}}', '{{}}', '{{}}', '{{}}', false)",
         f"select pglockd.hand_over(null, array['{resource}'])",
     ):
         connection = begin()

@@ -731,7 +731,7 @@ class Answers:
         asked.sort(key=lambda a: a[0].resource.encode())
         done = self.daemon.calls.release_batch(
             self.daemon.number, [l.resource for l, _ in asked], [l.token for l, _ in asked], [],
-            [c for _, c in asked] if bound else [], self.h.random.random() < 0.2)
+            [c for _, c in asked] if bound else [], [], self.h.random.random() < 0.2)
         for (l, c), (status, _) in zip(asked, self.statuses(done, len(asked))):
             what = self.model.release(l)
             self.h.tell("  release", l.resource, l.token, "of a closed connection" if c else "", what)

@@ -208,7 +208,7 @@ def test_a_name_without_the_right_neither_holds_nor_fences(as_role, still, resou
     "select pglockd.identity_allow('a', '{lock:*}')", "select pglockd.identity_list()",
     "select from pglockd.lease", "delete from pglockd.lease", "select from pglockd.locks",
     "select pglockd.force('a')", "select pglockd.tick()", "select nextval('pglockd.token_seq')",
-    "select pglockd.release_batch(null, '{a}', '{1}', '{}', '{}', false)", "update pglockd.clock set base_us = 0",
+    "select pglockd.release_batch(null, '{a}', '{1}', '{}', '{}', '{}', false)", "update pglockd.clock set base_us = 0",
     "select pglockd.unlock_lease('a', 1)", "create table pglockd.mine ()",
 ])
 def test_a_client_does_nothing_else(as_role, query):
