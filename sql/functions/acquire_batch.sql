@@ -56,6 +56,8 @@ declare
     v_number bigint[];
     v_granted bigint[];
     v_watched boolean;
+    v_noted boolean;
+    v_listened boolean := true;
     v_one record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -65,7 +67,7 @@ begin
     if p_instance is null then
         perform pglockd.check_server();
     end if;
-    perform pglockd.note_ttl(p_ttl_ms, p_grace_ms);
+    v_noted := pglockd.note_ttl(p_ttl_ms, p_grace_ms);
     if cardinality(p_session) > 0 then
         -- Until this transaction ends, so do they not: a lease is bound to a living session.
         select array_agg(s.session_id) into v_living
@@ -129,8 +131,9 @@ begin
                        coalesce(p_identity[h.k], ''), p_note[h.k], p_id[h.k], v_charged[h.k]
                   from held h where h.ticket is not null
             )
-            select array_agg(h.k), array_agg(case when h.ticket is null then 'b' else 'w' end::"char"), array_agg(h.ticket)
-              into v_item, v_status, v_number from held h;
+            select array_agg(h.k), array_agg(case when h.ticket is null then 'b' else 'w' end::"char"), array_agg(h.ticket),
+                   exists (select from pglockd.listener)
+              into v_item, v_status, v_number, v_listened from held h;
             o_item := o_item || v_item;
             o_status := o_status || v_status;
             o_number := o_number || v_number;
@@ -201,7 +204,7 @@ begin
         o_wake := o_wake || v_one.o_wake;
         o_pending := o_pending || v_one.o_pending;
     end loop;
-    if 'w' = any (o_status) then
+    if v_listened and 'w' = any (o_status) then
         o_status := pglockd.mark_told(p_resource, o_item, o_status);
     end if;
 end

@@ -53,7 +53,8 @@ begin
         -- Most often one who waits for an exclusive lock follows another: that needs no look at leases. Unless somebody
         -- has been served below: his trees and other resources may be those that are free here.
         if p_free[i] and v_served = '{}' then
-            select x.ctid as place, x.*, now.us, now.watched, now.trees, now.us >= now.quiet_until_us as open
+            select x.ctid as place, x.*, now.us, now.watched, now.trees, now.us >= now.quiet_until_us as open,
+                   (select exists (select from pglockd.waiter t where t.scope = 'tree')) as tree_waits
               into w
               from pglockd.waiter x
              cross join (select pglockd.lease_reading(c.floor_us, c.base_us, c.wall_at) as us, c.quiet_until_us, c.watched,
@@ -64,27 +65,33 @@ begin
                                    then '-9223372036854775808'::bigint else p_floor[i] end
              order by x.ticket
              limit 1;
-            v_trees := exists (select from pglockd.waiter t where t.scope = 'tree');
-            continue when w.ticket is null and not v_trees;
+            if w.ticket is null then
+                continue when not exists (select from pglockd.waiter t where t.scope = 'tree');
+            end if;
+            v_trees := w.tree_waits;
             -- The request whose lease has ended may have a tree above it still: its own were not in each other's way.
             if w.trees and not v_trees then
                 v_trees := exists (select from pglockd.lease_tree t where t.resource = any (pglockd.above(p_resource[i])));
             end if;
             if w.mode = 'exclusive' and w.members = 1 and w.scope = 'node' and w.instance_id = p_instance
                and w.session_id is null and w.upgrade_token is null and w.open and not v_trees then
-                -- The first, or nobody: who has it locked may leave it where it is.
-                perform from pglockd.waiter q where q.ctid = w.place for update skip locked;
+                v_end_us := pglockd.lease_end(w.us, w.ttl_ms);
+                -- The first as it was seen, or nobody: who has it locked may leave it where it is.
+                with served as (
+                    delete from pglockd.waiter q
+                     where q.ctid = (select l.ctid from pglockd.waiter l where l.ctid = w.place for update skip locked)
+                    returning q.ticket
+                )
+                insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
+                        granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,
+                        resource, owner, identity, note, idempotency_key, charged_to)
+                select nextval('pglockd.token_seq'), v_end_us, v_end_us, w.ttl_ms, w.ticket, clock_timestamp(), w.us,
+                       w.conn_id, w.request_id, w.grace_ms, w.instance_id, pglockd.waited_ms(w.enqueued_at),
+                       'exclusive', 'node', true, w.bound, w.resource, w.owner, w.identity, w.note, w.idempotency_key,
+                       w.charged_to
+                  from served
+                returning token into v_token;
                 if found then
-                    delete from pglockd.waiter q where q.ctid = w.place;
-                    v_end_us := pglockd.lease_end(w.us, w.ttl_ms);
-                    insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
-                            granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,
-                            resource, owner, identity, note, idempotency_key, charged_to)
-                    values (nextval('pglockd.token_seq'), v_end_us, v_end_us, w.ttl_ms, w.ticket, clock_timestamp(), w.us,
-                            w.conn_id, w.request_id, w.grace_ms, w.instance_id, pglockd.waited_ms(w.enqueued_at),
-                            'exclusive', 'node', true, w.bound, w.resource, w.owner, w.identity, w.note, w.idempotency_key,
-                            w.charged_to)
-                    returning token into v_token;
                     o_request := o_request || w.request_id;
                     o_resource := o_resource || p_resource[i];
                     o_token := o_token || v_token;

@@ -16,7 +16,7 @@ declare
     v_level constant text := pglockd.history_level();
     v_now constant timestamptz := clock_timestamp();
     v_stems constant text[] := case when (select c.watched from pglockd.clock c where c.one) then pglockd.watched_stems() end;
-    v_closer constant boolean := v_stems = '{""}' and not pglockd.is_watched('/');
+    v_closer constant boolean := v_stems is not null and v_stems = '{""}' and not pglockd.is_watched('/');
 begin
     if v_level <> 'off' then
         insert into pglockd.lease_history (ended_at, held, token, session_id, conn_id, instance_id, waited_ms, slots, weight,

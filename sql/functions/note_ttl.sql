@@ -3,9 +3,10 @@
 --             failover that may have lost the grant, nothing is granted for so long. The TTL of a session
 --             counts; one that never runs out (of a lease in a session) does not.
 -- Parameters: ttl_ms, grace_ms   in milliseconds; may hold nulls
+-- Returns:    were they recorded before? So that it can be called in an expression, for a fifth of what a statement costs
 -- Tables:     longest_ttl (insert, delete)
 create or replace function pglockd.note_ttl(p_ttl_ms bigint[], p_grace_ms bigint[] default '{}')
-returns void
+returns boolean
 language plpgsql
 as $$
 declare
@@ -17,7 +18,7 @@ begin
     -- Mostly that is all.
     if exists (select from pglockd.longest_ttl t
                 where (t.ttl_ms < any (v_asked)) is not true and (t.grace_ms < any (p_grace_ms)) is not true) then
-        return;
+        return true;
     end if;
     select greatest(max(t.ttl_ms), (select max(u) from unnest(v_asked) u), 0),
            greatest(max(t.grace_ms), (select max(u) from unnest(p_grace_ms) u), 0)
@@ -32,6 +33,7 @@ begin
                                       and x.ttl_ms <= v_ttl_ms and x.grace_ms <= v_grace_ms
                                       for update skip locked));
     end if;
+    return false;
 end
 $$;
 comment on function pglockd.note_ttl(bigint[], bigint[]) is 'Records the longest TTL and the longest grace.';
