@@ -48,6 +48,7 @@ begin
                    check_us = least(l.check_us, pglockd.lease_end(v_now_us, p_ttl_ms))
               from mine
              where l.resource = mine.resource and l.token = mine.token
+               and (select count(*) from mine) = v_count
             returning l.token
         )
         select count(*) into v_done from renewed;
