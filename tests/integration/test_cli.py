@@ -1,5 +1,6 @@
 """pglockctl's commands against a real daemon: output, exit statuses, quoting, harmless text."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from conftest import PGLOCKCTL, ctl
 from fake_daemon import FakeDaemon, Lock
 from lines import SECONDS, eventually
+from schema import one
 
 
 @pytest.fixture
@@ -278,6 +280,24 @@ def test_migrate(make_daemon):
     assert status["version"] == status["program_version"] > 0
     assert status["pending"] == [] and status["functions_current"]
     assert ctl("", "migrate", "up", "--embedded", daemon.directory).returncode == 0
+
+
+def test_migrate_makes_functions_anew_whose_parameters_or_results_have_changed(make_daemon):
+    daemon = make_daemon()
+    with contextlib.closing(daemon.sql()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("""
+            delete from pglockd.migration where version > 8;
+            drop function pglockd.note_ttl(bigint[], bigint[]);
+            create function pglockd.note_ttl(bigint[], bigint[] default '{}') returns void language sql as '';
+            create function pglockd.release_batch(integer, text[], bigint[], text[], bigint[], boolean) returns void
+                language sql as ''""")
+    daemon.stop()
+    assert json.loads(ctl("", "migrate", "status", "--json", "--embedded", daemon.directory).stdout)["version"] == 8
+    done = ctl("", "migrate", "up", "--embedded", daemon.directory)
+    assert done.returncode == 0, done.stderr
+    with contextlib.closing(daemon.start().sql()) as connection:
+        assert one(connection.cursor(), "select count(*) from pg_proc where proname = 'release_batch'") == 1
 
 
 def test_migrate_without_a_database(tmp_path):
