@@ -90,7 +90,8 @@ static void on_done(void *arg, const struct link_outcome *outcome, int64_t epoch
     else if (epoch != 0 && !r->stale)
         r->confirmed_us = r->round_us;
     if (round == ROUND_REFUND)
-        rate_refunds_take(r, answered, outcome->end == LINK_UNKNOWN);
+        rate_refunds_take(r, answered,
+                          outcome->end == LINK_UNKNOWN || outcome->end == LINK_UNREPLICATED);
     else if (round == ROUND_BATCH && answered)
         rate_batch_take(r);
     else if (round == ROUND_BATCH && outcome->end == LINK_REFUSED)
