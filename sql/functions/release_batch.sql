@@ -8,7 +8,7 @@
 --             conn       may be shorter; not null: the connection has closed, and the lease ends (reason
 --                        connection_closed) only if it is still bound to it
 --             request    likewise; not null: nobody took what was granted to that request, and it ends only if no LOCK
---                        with the same id has been given it since
+--                        with the same id has been given it since, nor a connection that it is bound to by now
 --             careful    leases whose rows somebody has locked are passed over. Without it the statement waits for
 --                        them (lock_timeout ends that, and the caller asks again, carefully): testing each row costs
 --                        more than the rare wait

@@ -102,7 +102,8 @@ static void finish(struct op *op, enum op_status status)
 /*
  * Where an operation goes that comes back: ahead of all that came later. A client that has lost its
  * connection repeats its LOCK over another, and the first must not take the lease when the second
- * has been granted it and given it back.
+ * has been granted it and given it back. Earlier ones of its own connection have come back before
+ * it or are not in line any more: they are sent in their order.
  */
 static struct list *place_in_queue(struct lane *lane, const struct op *op)
 {
@@ -114,13 +115,11 @@ static struct list *place_in_queue(struct lane *lane, const struct op *op)
     return &lane->turns.line;
 }
 
-/* It was surely not done. */
 static void requeue(struct lane *lane, struct op *op)
 {
     list_remove(&op->link);
     op->place = OP_QUEUED;
-    op->number = op->sent_number;
-    op->was_unknown = false;
+    op->number = op->sent_number; /* an answer without its commit may stand there */
     lane->has_eager = true;
     list_insert_before(place_in_queue(lane, op), &op->link);
     turns_return(&lane->turns, op);
@@ -146,14 +145,6 @@ static void each_op(const struct flight *f, void (*fn)(void *arg, struct op *op)
         list_for_each(at, &f->batch.ops[k]) fn(arg, container_of(at, struct op, link));
 }
 
-static void set_queued(void *arg, struct op *op)
-{
-    struct lane *lane = arg;
-    op->place = OP_QUEUED;
-    op->number = op->sent_number; /* an answer without its commit may stand there */
-    turns_return(&lane->turns, op);
-}
-
 static void set_status(void *arg, struct op *op)
 {
     op->status = *(const enum op_status *)arg;
@@ -165,32 +156,26 @@ static void set_was_unknown(void *arg, struct op *op)
     op->was_unknown = true;
 }
 
-static void put_back(struct lane *lane, struct flight *f)
+/* An UNLOCK and a withdrawal are carried out whoever waits for them. */
+static bool is_dropped(const struct op *op)
 {
-    each_op(f, set_queued, lane);
-    lane->has_eager = true;
-    batch_return(&f->batch, &lane->turns.line);
+    return op->unwanted && op->kind >= OP_RENEW;
 }
 
-/* Of a batch that was surely not done: what nobody waits for is not sent a second time. */
-static void finish_unwanted(struct flight *f)
+/* What was in a batch comes back; of what nobody waits for only with all, else it ends as status.
+ */
+static void put_back(struct lane *lane, struct flight *f, bool all, enum op_status status)
 {
-    struct list unwanted;
-    list_init(&unwanted);
-    for (int k = OP_ACQUIRE; k <= OP_CHANGE; k++) {
-        list_for_each(at, &f->batch.ops[k])
-        {
-            struct op *op = container_of(at, struct op, link);
-            if (!op->unwanted)
-                continue;
-            list_remove(&op->link);
-            list_append(&unwanted, &op->link);
-            f->batch.counts[k]--;
-            f->batch.count--;
-        }
+    struct list back;
+    list_init(&back);
+    batch_return(&f->batch, &back);
+    while (!list_empty(&back)) {
+        struct op *op = list_first(&back, struct op, link);
+        if (is_dropped(op) && !all)
+            finish(op, status);
+        else
+            requeue(lane, op);
     }
-    while (!list_empty(&unwanted))
-        finish(list_first(&unwanted, struct op, link), OP_UNAVAILABLE);
 }
 
 static void finish_all(struct flight *f)
@@ -264,12 +249,12 @@ static void refused(struct lane *lane, struct flight *f, const struct link_outco
         finish_all(f);
         return;
     }
-    finish_unwanted(f);
-    put_back(lane, f);
     if (meaning == SQLSTATE_LOCKED && f->sent_us >= lane->careful_until_us) {
         lane->careful_until_us = clock_mono_us() + 1000 * CAREFUL_MS;
+        put_back(lane, f, true, OP_UNAVAILABLE); /* it will be done at once, probably */
         return;
     }
+    put_back(lane, f, false, OP_UNAVAILABLE);
     lane->share = count > 1 ? count / 2 : 1;
     if (meaning != SQLSTATE_BUG) {
         ev_timer_stop(lane->o.loop, &lane->pause);
@@ -288,7 +273,7 @@ static void lost(struct lane *lane, struct flight *f)
         f->batch.count -= f->batch.counts[k];
         f->batch.counts[k] = 0;
     }
-    put_back(lane, f);
+    put_back(lane, f, false, OP_UNKNOWN);
 }
 
 /* The commit is here, but a promoted standby may not have it: nobody can tell. */
@@ -509,11 +494,11 @@ static void on_found_end(void *arg, const struct link_outcome *outcome)
     list_splice(&asked, &lane->in_doubt);
     while (!list_empty(&asked)) {
         struct op *op = list_first(&asked, struct op, link);
-        if (op->status == OP_UNKNOWN && !op->unwanted) {
+        if (op->status == OP_UNKNOWN && !is_dropped(op)) {
+            op->was_unknown = false;
             requeue(lane, op);
             continue;
         }
-        op->was_unknown = true;
         finish(op, op->status == OP_UNKNOWN ? OP_UNAVAILABLE : op->status);
     }
 }

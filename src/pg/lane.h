@@ -13,6 +13,8 @@
  *     session; what was surely not done is sent again;
  *   - the server refused the batch: it is tried again in halves, so that one operation cannot fail
  *     its neighbours.
+ * But for what nobody waits for any more (op->unwanted): that ends as OP_UNAVAILABLE instead, or as
+ * OP_UNKNOWN.
  * lane_expire() gives up on what took too long.
  */
 
@@ -62,8 +64,8 @@ void lane_submit(struct lane *lane, struct op *op);
 bool lane_remove(struct lane *lane, struct op *op);
 /*
  * Ends what has been queued since before queued_before_us (and is not patient): as OP_UNAVAILABLE,
- * or as OP_UNKNOWN what was sent once over a connection that was lost. Operations in flight are not
- * touched: see lane_sent_since_us().
+ * or as OP_UNKNOWN what was sent once over a connection that was lost and may have been done.
+ * Operations in flight are not touched: see lane_sent_since_us().
  */
 void lane_expire(struct lane *lane, int64_t queued_before_us);
 /* When the oldest batch in flight was sent, clock_mono_us(); 0 when there is none. */

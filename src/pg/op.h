@@ -51,7 +51,7 @@ enum op_status {
     OP_OTHER_LIMIT = 'n', /* the semaphore has another limit */
     OP_TOO_MANY = 'o',    /* its owner holds and waits for as much as it may */
     OP_BOUND = 'G',       /* renewed, and bound to the connection from now on */
-    OP_UNAVAILABLE = 'U', /* surely not done: the database could not be asked */
+    OP_UNAVAILABLE = 'U', /* surely not done: the database could not be asked, or not again */
     OP_UNKNOWN = '?',     /* done or not: asking again could not tell */
     OP_FAILED = 'F',      /* the server refused it, see the log: not done */
 };
@@ -77,10 +77,10 @@ struct op {
     uint32_t batch_order; /* the batch's */
     struct turn *turn;    /* the lane's queue's, as is held */
     bool held;
-    bool was_unknown;          /* sent before over a connection that was lost */
-    bool unwanted;             /* a LOCK whose client is gone or was told: not sent a second time */
-    bool bound;                /* the lease ends with its connection */
-    struct str resource;       /* of a claim the first member's */
+    bool was_unknown;    /* sent before over a connection that was lost */
+    bool unwanted;       /* nobody waits for this LOCK or RENEW any more: not sent a second time */
+    bool bound;          /* the lease ends with its connection */
+    struct str resource; /* of a claim the first member's */
     struct op_member *members; /* of a claim, and of what it becomes; the owner's */
     size_t nmembers;           /* 0: no claim, the resource alone */
     int32_t slots;             /* of the semaphore; 0: it is none */

@@ -66,11 +66,16 @@ struct flight {
     struct list list;
 };
 
-static void finish(struct ask *a, bool ok)
+static void take(struct ask *a)
 {
     list_remove(&a->link);
     for (int i = 0; i < a->questions; i++)
         link_params_free(&a->params[i]);
+}
+
+static void finish(struct ask *a, bool ok)
+{
+    take(a);
     a->done(a, ok);
 }
 
@@ -203,4 +208,12 @@ void reader_ask(struct reader *r, struct ask *a, int64_t timeout_ms)
         ev_timer_again(r->loop, &r->look);
     if (link_is_up(r->link))
         send_queued(r);
+}
+
+bool reader_take_back(struct ask *a)
+{
+    if (a->sent || a->deadline_us == 0)
+        return false;
+    take(a);
+    return true;
 }

@@ -38,7 +38,7 @@ void turns_free(struct turns *t); /* not the operations */
 void turns_add(struct turns *t, struct op *op);
 /* The operation has been taken out of the line, or out of what waits behind it. */
 void turns_leave(struct turns *t, struct op *op);
-/* It has been put back into the line, ahead of later ones of its connection. */
+/* It has been put back into the line, ahead of later ones. */
 void turns_return(struct turns *t, struct op *op);
 
 /* Calls fn for each operation; it may take that one out. */

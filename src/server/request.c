@@ -206,6 +206,9 @@ void request_orphan(struct request *r)
         rates_abandon(r->rate_call);
         r->rate_call = NULL;
     }
+    /* What writes must not come late: its client may have asked elsewhere meanwhile. */
+    if (r->asking && reader_take_back(&r->ask))
+        r->asking = false;
     request_release(r);
 }
 

@@ -169,7 +169,7 @@ static void answer_early(struct call *call)
         return;
     tell(call, OUTCOME_UNKNOWN);
     call->answered_early = true;
-    call->op.unwanted = true;
+    call->op.unwanted = is_lock(call); /* whoever has asked to RENEW may still count on that */
 }
 
 static bool nobody_waits(const struct call *call)
@@ -496,6 +496,17 @@ static int64_t patience_ms(const struct call *call)
                                         : call->service->o.settings->request_timeout_ms;
 }
 
+static void end_guarded(struct call *call)
+{
+    if (call->op.status == OP_FENCED)
+        answer(call, OUTCOME_FENCED);
+    else if (!is_lock(call))
+        answer(call, OUTCOME_UNAVAILABLE);
+    else
+        refused(call, CONTENTION_GUARDED,
+                call->wait_ms > GUARDED_MS ? OUTCOME_TIMEOUT : OUTCOME_GUARDED);
+}
+
 static void guarded(struct call *call)
 {
     int64_t tried_ms = (clock_mono_us() - call->received_us) / 1000;
@@ -505,13 +516,8 @@ static void guarded(struct call *call)
         call->state = CALL_PAUSED;
         list_append(&call->service->paused, &call->at);
         service_look(call->service);
-    } else if (call->op.status == OP_FENCED) {
-        answer(call, OUTCOME_FENCED);
-    } else if (!is_lock(call)) {
-        answer(call, OUTCOME_UNAVAILABLE);
     } else {
-        refused(call, CONTENTION_GUARDED,
-                call->wait_ms > GUARDED_MS ? OUTCOME_TIMEOUT : OUTCOME_GUARDED);
+        end_guarded(call);
     }
 }
 
@@ -657,7 +663,8 @@ void locks_release_bound(struct service *s, uint64_t conn_id, struct str resourc
 
 /* --- ends from outside --- */
 
-/* Takes a LOCK that is not in the queue yet back from the lane; false when it is on the way. */
+/* Takes a LOCK that is not in the queue yet, or a RENEW, back from the lane; false when it is on
+ * the way. */
 static bool take_back(struct call *call)
 {
     struct service *s = call->service;
@@ -703,8 +710,9 @@ void locks_abandon(struct call *call)
         answer(call, OUTCOME_CANCELLED);
         return;
     }
-    if (!is_lock(call))
-        return; /* an UNLOCK or RENEW was asked for and is carried out */
+    /* A RENEW that comes late could bind a lease again that its client has taken elsewhere. */
+    if (call->op.kind == OP_RELEASE)
+        return; /* asked for, and carried out */
     if (call->state == CALL_WAITING)
         end_wait(call, END_CANCEL);
     else if (take_back(call))
@@ -855,6 +863,8 @@ void locks_look(struct service *s, int64_t now_us)
         list_remove(&call->at);
         if (call->state == CALL_WITHDRAWING)
             submit_withdrawal(call);
+        else if (is_lock(call) && call->op.unwanted)
+            end_guarded(call);
         else
             submit(call);
     }

@@ -7,6 +7,7 @@ server has done nothing, which the daemon cannot know either. release() instead 
 what came back: then the answer is late.
 """
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -62,6 +63,15 @@ class Proxy:
             for one in list(self.pairs):
                 self.drop(one)
             self.muted.clear()
+
+    @contextlib.contextmanager
+    def blocked(self):
+        """Breaks all connections, and lets none be made meanwhile."""
+        with self.lock:
+            for one in list(self.pairs):
+                self.drop(one)
+            self.muted.clear()
+            yield
 
     def mute_all(self):
         """Nothing comes through any more in either direction, until cut_all()."""

@@ -386,6 +386,74 @@ def test_locks_that_are_sent_again_come_before_later_ones(cut_off, victim):
         first.ask_ok(f"UNLOCK cut/8 token={first.reply()['token']}")
 
 
+def test_what_comes_back_keeps_the_order_of_its_connection(cut_off):
+    """Race: an UNLOCK and the LOCK behind it are lost with another's UNLOCK, which came after them and was sent before:
+    the LOCK went ahead of that one, and so of its own."""
+    daemon, proxy = cut_off
+    with Lines(daemon.line) as first, Lines(daemon.line) as second:
+        mine, other = first.lock("cut/z"), second.lock("cut/a")
+        proxy.cut_before("release_batch")
+        daemon.signal(signal.SIGSTOP)
+        second.send(f"UNLOCK cut/a token={other}")
+        first.send(f"@u UNLOCK cut/z token={mine}", "@l LOCK cut/z")  # libev serves the last one first
+        daemon.signal(signal.SIGCONT)
+        assert proxy.caught.wait(SECONDS)
+        proxy.cut()
+        replies = {r.tag: r for r in (first.reply(), first.reply())}
+        assert replies["l"].status == "OK"
+        assert replies["u"].status == "OK" or replies["u"].code == "outcome_unknown"
+
+
+def test_a_lost_renewal_is_not_sent_again_for_a_client_that_is_gone(cut_off, victim):
+    """Race: its lease is bound to the connection. It renews over another one, at another daemon: late, the first would
+    bind it again to the connection that has closed, which then ends it."""
+    daemon, proxy = cut_off
+    client = Lines(daemon.line)
+    token = client.lock("cut/11", "bind=connection ttl=5m")
+    lose_request(proxy, "renew_batch", lambda: client.send(f"RENEW cut/11 token={token}"))
+    leave(client, daemon, "reset")
+    with Lines(victim.line) as client:
+        client.ask_ok(f"RENEW cut/11 token={token}")
+        proxy.cut()
+        eventually(lambda: can_lock(daemon))
+        client.ask_ok(f"UNLOCK cut/11 token={token}")
+
+
+def test_a_session_is_not_opened_late_for_a_client_that_is_gone(cut_off, victim):
+    """It has opened it at another daemon, with its id: late, the first would replace the secret."""
+    daemon, proxy = cut_off
+    client = Lines(daemon.line)
+    with proxy.blocked():
+        client.send("SESSION OPEN id=late owner=x ttl=5m")
+        leave(client, daemon, "reset")
+        with Lines(victim.line) as other:
+            session = other.ask_ok("SESSION OPEN id=late owner=x ttl=5m")
+    eventually(lambda: can_lock(daemon))
+    with Lines(daemon.line) as other, Lines(victim.line) as client:
+        other.ask_ok("SESSION OPEN ttl=5m")  # over the same connection, later
+        client.ask_ok(f"SESSION RESUME {session['session']} secret={session['secret']}")
+        client.ask_ok(f"SESSION CLOSE {session['session']}")
+
+
+def test_a_lock_that_ends_its_input_is_tried_again_where_another_met_a_locked_row(victim):
+    """The first refusal of a batch is of the row that one of its operations met; the others are done at once."""
+    with Lines(victim.line) as holder, Lines(victim.line) as client, \
+            contextlib.closing(victim.sql(user="postgres")) as connection:
+        token = holder.lock("end/1", "ttl=5m")
+        connection.autocommit = False
+        connection.cursor().execute("select pglockd.assert_fence('end/1', %s)", (token,))
+        victim.signal(signal.SIGSTOP)
+        holder.send(f"UNLOCK end/1 token={token}")
+        client.send("LOCK end/2")
+        client.socket.shutdown(socket.SHUT_WR)
+        victim.signal(signal.SIGCONT)
+        reply = client.reply()
+        connection.rollback()
+        assert reply.status == "OK"
+        holder.reply()
+        holder.ask_ok(f"UNLOCK end/2 token={reply['token']}")
+
+
 def test_a_refused_lock_is_not_sent_again_for_a_client_that_is_gone(victim, directory):
     """The server refuses batches for as long as a table is locked; one that ended its input meanwhile hears so."""
     patient = Daemon(directory / "patient", "--request-timeout", "1h", dsn=victim.dsn)
