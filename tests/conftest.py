@@ -99,7 +99,7 @@ def is_stopped(pid):
 
 
 def signal_family(pid, number):
-    """Sends a process and its children a signal; one that stops or kills misses none of them.
+    """Sends a process and its children a signal; one that stops or kills misses none of them. Returns them all.
 
     They are listed while the parent is stopped: one that it forks meanwhile would live on, hold the shared memory
     of a server that is to be started again, or answer in the name of one that is frozen.
@@ -108,9 +108,27 @@ def signal_family(pid, number):
         os.kill(pid, signal.SIGSTOP)
         eventually(lambda: is_stopped(pid), what=f"process {pid} is stopped")
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for one in [pid, *map(int, children)]:
+    family = [pid, *map(int, children)]
+    for one in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(one, number)
+    return family
+
+
+def has_ended(pid):
+    """It is gone, or nobody has asked yet how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.fixture
+def within_a_day():
+    """For a test of what is made and dropped by days (UTC), which begin a minute early for who makes ahead."""
+    left = 86400 - time.time() % 86400
+    if left < 300:
+        time.sleep(left)
 
 
 class Daemon:

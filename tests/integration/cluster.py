@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from conftest import PGLOCKCTL, signal_family
+from conftest import PGLOCKCTL, has_ended, signal_family
 from lines import eventually
 
 CONF = """
@@ -157,12 +157,14 @@ class Server:
     # ---- faults ----
 
     def signal(self, number):
-        signal_family(self.process.pid, number)
+        return signal_family(self.process.pid, number)
 
     def kill(self):
         """As a machine that loses its power: all at once."""
-        self.signal(signal.SIGKILL)
+        family = self.signal(signal.SIGKILL)
         self.process.wait(60)
+        # The next server does not start while one of them has the shared memory still.
+        eventually(lambda: all(has_ended(pid) for pid in family), what="all its processes have ended")
 
     def stop(self, cleanly=True):
         """Fast; if not cleanly, at once, so that the next start recovers."""

@@ -86,7 +86,7 @@ def partitions(daemon):
                              "and relkind = 'r' order by 1")]
 
 
-def test_partitions_are_made_and_dropped(make_daemon):
+def test_partitions_are_made_and_dropped(within_a_day, make_daemon):
     daemon = make_daemon()
     eventually(lambda: len(partitions(daemon)) == 3)
     rows(daemon, "select pglockd.day_partition('lease_history', current_date - 8), "

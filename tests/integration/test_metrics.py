@@ -576,7 +576,7 @@ def test_a_member_of_the_service_role_is_enough(make_daemon, tmp_path):
         daemon.stop()
 
 
-def test_the_janitor_s_daemon_drops_what_is_too_old(make_daemon):
+def test_the_janitor_s_daemon_drops_what_is_too_old(within_a_day, make_daemon):
     daemon = make_daemon(*FAST)
 
     def partitions():

@@ -446,7 +446,7 @@ def names_of_days(cursor, *days):
                 day) for day in days}
 
 
-def test_partitions_are_made_ahead_and_dropped(alone):
+def test_partitions_are_made_ahead_and_dropped(within_a_day, alone):
     for name in partitions(alone):
         alone.execute(f"drop table pglockd.{name}")
     for day in -9, -2, -1:
@@ -484,7 +484,7 @@ def test_what_no_partition_took_is_forgotten_too(alone, resource):
     assert where(alone, resource) == []
 
 
-def test_a_partition_that_somebody_reads_is_dropped_later(still):
+def test_a_partition_that_somebody_reads_is_dropped_later(within_a_day, still):
     cursor = still().cursor()
     one(cursor, "select pglockd.day_partition('lease_history', '2020-01-01')")
     reader = still()
@@ -496,7 +496,7 @@ def test_a_partition_that_somebody_reads_is_dropped_later(still):
     assert names_of_days(cursor, 0, 1, 2) <= partitions(cursor)
 
 
-def test_making_a_partition_stops_nobody_who_locks(at_level, still, sql, resource):
+def test_making_a_partition_stops_nobody_who_locks(within_a_day, at_level, still, sql, resource):
     rows(sql, "select * from pglockd.day_partitions('lease_history', 86400000)")
     today = one(sql, "select to_char(clock_timestamp() at time zone 'UTC', 'YYYYMMDD')")
     maker = still()
@@ -524,7 +524,7 @@ def test_only_tables_of_the_schema_get_partitions(still):
             one(cursor, "select pglockd.day_partition(%s, '2031-01-01')", table)
 
 
-def test_rows_that_are_on_their_way_while_partitions_are_made(at_level, still, sql, resource):
+def test_rows_that_are_on_their_way_while_partitions_are_made(within_a_day, at_level, still, sql, resource):
     """The race: today has no partition yet. A row of today is on its way to the default partition while the janitor
     makes partitions; were today's among them, the row would be refused when it arrives, and the release with it."""
     drop = still()

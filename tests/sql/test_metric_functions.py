@@ -152,7 +152,7 @@ def partitions(cursor):
                                    "relname ~ '^metric_sample_[0-9]+$' order by 1")]
 
 
-def test_partitions_are_made_ahead_and_dropped(db):
+def test_partitions_are_made_ahead_and_dropped(within_a_day, db):
     for days in 1, 2, 9:
         assert one(db, "select pglockd.day_partition('metric_sample', ((clock_timestamp() at time zone 'UTC')::date "
                    "- %s))", days) is True
