@@ -156,26 +156,61 @@ static void set_was_unknown(void *arg, struct op *op)
     op->was_unknown = true;
 }
 
-/* An UNLOCK and a withdrawal are carried out whoever waits for them. */
-static bool is_dropped(const struct op *op)
-{
-    return op->unwanted && op->kind >= OP_RENEW;
-}
-
-/* What was in a batch comes back; of what nobody waits for only with all, else it ends as status.
- */
-static void put_back(struct lane *lane, struct flight *f, bool all, enum op_status status)
+/* What was in a batch comes back. */
+static void put_back(struct lane *lane, struct flight *f)
 {
     struct list back;
     list_init(&back);
     batch_return(&f->batch, &back);
-    while (!list_empty(&back)) {
-        struct op *op = list_first(&back, struct op, link);
-        if (is_dropped(op) && !all)
-            finish(op, status);
-        else
-            requeue(lane, op);
+    while (!list_empty(&back))
+        requeue(lane, list_first(&back, struct op, link));
+}
+
+/* Of what is queued: that which goes, and does not wait to be sent. */
+struct taking {
+    struct lane *lane;
+    bool (*goes)(const struct op *op, int64_t before_us);
+    int64_t before_us;
+    struct list taken;
+};
+
+static void take_queued(void *arg, struct op *op)
+{
+    struct taking *t = arg;
+    if (!t->goes(op, t->before_us))
+        return;
+    list_remove(&op->link);
+    turns_leave(&t->lane->turns, op);
+    list_append(&t->taken, &op->link);
+    op->place = OP_SENT; /* callbacks cannot take it back any more */
+}
+
+static void end_queued(struct lane *lane, bool (*goes)(const struct op *op, int64_t before_us),
+                       int64_t before_us)
+{
+    struct taking t = {.lane = lane, .goes = goes, .before_us = before_us};
+    list_init(&t.taken);
+    turns_each(&lane->turns, take_queued, &t);
+    while (!list_empty(&t.taken)) {
+        struct op *op = list_first(&t.taken, struct op, link);
+        finish(op, op->was_unknown ? OP_UNKNOWN : OP_UNAVAILABLE);
     }
+}
+
+/* An UNLOCK and a withdrawal are carried out whoever waits for them. */
+static bool is_unwanted(const struct op *op, int64_t before_us)
+{
+    (void)before_us;
+    return op->unwanted && op->kind >= OP_RENEW;
+}
+
+/*
+ * What could not be sent at once, or has come back, is not sent late for a client that is gone: it
+ * may have asked elsewhere meanwhile.
+ */
+static void drop_unwanted(struct lane *lane)
+{
+    end_queued(lane, is_unwanted, 0);
 }
 
 static void finish_all(struct flight *f)
@@ -249,12 +284,12 @@ static void refused(struct lane *lane, struct flight *f, const struct link_outco
         finish_all(f);
         return;
     }
+    put_back(lane, f);
     if (meaning == SQLSTATE_LOCKED && f->sent_us >= lane->careful_until_us) {
         lane->careful_until_us = clock_mono_us() + 1000 * CAREFUL_MS;
-        put_back(lane, f, true, OP_UNAVAILABLE); /* it will be done at once, probably */
-        return;
+        return; /* it will be done at once, probably */
     }
-    put_back(lane, f, false, OP_UNAVAILABLE);
+    drop_unwanted(lane);
     lane->share = count > 1 ? count / 2 : 1;
     if (meaning != SQLSTATE_BUG) {
         ev_timer_stop(lane->o.loop, &lane->pause);
@@ -273,7 +308,7 @@ static void lost(struct lane *lane, struct flight *f)
         f->batch.count -= f->batch.counts[k];
         f->batch.counts[k] = 0;
     }
-    put_back(lane, f, false, OP_UNKNOWN);
+    put_back(lane, f);
 }
 
 /* The commit is here, but a promoted standby may not have it: nobody can tell. */
@@ -477,10 +512,7 @@ static void on_found(void *arg, int call, const struct link_rows *rows)
     }
 }
 
-/*
- * Those that hold or wait are answered; the others were surely not done and are sent again, if
- * somebody still waits for them.
- */
+/* Those that hold or wait are answered; the others were surely not done and are sent again. */
 static void on_found_end(void *arg, const struct link_outcome *outcome)
 {
     struct lane *lane = arg;
@@ -494,13 +526,14 @@ static void on_found_end(void *arg, const struct link_outcome *outcome)
     list_splice(&asked, &lane->in_doubt);
     while (!list_empty(&asked)) {
         struct op *op = list_first(&asked, struct op, link);
-        if (op->status == OP_UNKNOWN && !is_dropped(op)) {
+        if (op->status == OP_UNKNOWN) {
             op->was_unknown = false;
             requeue(lane, op);
-            continue;
+        } else {
+            finish(op, op->status);
         }
-        finish(op, op->status == OP_UNKNOWN ? OP_UNAVAILABLE : op->status);
     }
+    drop_unwanted(lane);
 }
 
 static void ask_what_became(struct lane *lane)
@@ -554,6 +587,7 @@ static void on_claimed_end(void *arg, const struct link_outcome *outcome)
         ask_what_became(lane);
     } else {
         become_ready(lane);
+        drop_unwanted(lane);
     }
 }
 
@@ -679,32 +713,14 @@ bool lane_remove(struct lane *lane, struct op *op)
     return true;
 }
 
-struct expiry {
-    struct lane *lane;
-    int64_t before_us;
-    struct list expired;
-};
-
-static void take_expired(void *arg, struct op *op)
+static bool is_late(const struct op *op, int64_t before_us)
 {
-    struct expiry *e = arg;
-    if (op->patient || op->queued_us >= e->before_us)
-        return;
-    list_remove(&op->link);
-    turns_leave(&e->lane->turns, op);
-    list_append(&e->expired, &op->link);
-    op->place = OP_SENT; /* callbacks cannot take it back any more */
+    return !op->patient && op->queued_us < before_us;
 }
 
 void lane_expire(struct lane *lane, int64_t queued_before_us)
 {
-    struct expiry e = {.lane = lane, .before_us = queued_before_us};
-    list_init(&e.expired);
-    turns_each(&lane->turns, take_expired, &e);
-    while (!list_empty(&e.expired)) {
-        struct op *op = list_first(&e.expired, struct op, link);
-        finish(op, op->was_unknown ? OP_UNKNOWN : OP_UNAVAILABLE);
-    }
+    end_queued(lane, is_late, queued_before_us);
 }
 
 int64_t lane_sent_since_us(const struct lane *lane)

@@ -13,9 +13,9 @@
  *     session; what was surely not done is sent again;
  *   - the server refused the batch: it is tried again in halves, so that one operation cannot fail
  *     its neighbours.
- * But for what nobody waits for any more (op->unwanted): that ends as OP_UNAVAILABLE instead, or as
- * OP_UNKNOWN.
- * lane_expire() gives up on what took too long.
+ * What nobody waits for any more (op->unwanted) is not sent again, nor after a time in which
+ * nothing could be sent: it ends as OP_UNAVAILABLE, or as OP_UNKNOWN. lane_expire() gives up on
+ * what took too long.
  */
 
 #include <ev.h>

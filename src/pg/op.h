@@ -78,7 +78,7 @@ struct op {
     struct turn *turn;    /* the lane's queue's, as is held */
     bool held;
     bool was_unknown;    /* sent before over a connection that was lost */
-    bool unwanted;       /* nobody waits for this LOCK or RENEW any more: not sent a second time */
+    bool unwanted;       /* nobody waits for this LOCK or RENEW any more: it is not sent late */
     bool bound;          /* the lease ends with its connection */
     struct str resource; /* of a claim the first member's */
     struct op_member *members; /* of a claim, and of what it becomes; the owner's */

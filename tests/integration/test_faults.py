@@ -362,6 +362,21 @@ def test_a_lost_lock_is_not_sent_again_for_a_client_that_is_gone(cut_off, victim
     assert leases(victim, "cut") == {}
 
 
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_lock_is_not_sent_late_for_a_client_that_is_gone(cut_off, victim, how):
+    """The same where the daemon has no connection: the LOCK waits for one, its client goes to another daemon."""
+    daemon, proxy = cut_off
+    client = Lines(daemon.line)
+    with proxy.blocked():
+        client.send("LOCK cut/12 id=again")
+        leave(client, daemon, how)
+        with Lines(victim.line) as client:
+            token = client.lock("cut/12", "id=again")
+            client.ask_ok(f"UNLOCK cut/12 token={token}")
+    eventually(lambda: can_lock(daemon))
+    assert leases(victim, "cut") == {}
+
+
 def test_a_client_that_ends_its_input_is_told_that_its_lock_was_not_done(cut_off, victim):
     daemon, proxy = cut_off
     with Lines(daemon.line) as client:
