@@ -113,12 +113,12 @@ def test_a_repeated_set_is_taken_over_whole_or_not_at_all(me, other, still, reso
     """Race: a transaction has one of its leases locked. The others became the repetition's, which had none: the daemon
     that made them could not give them back any more when nobody took them."""
     a, b = f"{resource}/a", f"{resource}/b"
-    me.claim(a, b, id="k")
+    me.claim(a, b, id=resource)
     tokens, request = me.last["o_grant_token"], me.requests[0]
     keeper = still()
     keeper.autocommit = False
     keeper.cursor().execute("select pglockd.assert_fence(%s, %s)", (b, tokens[1]))
-    assert other.claim(a, b, id="k") == ("r", None)
+    assert other.claim(a, b, id=resource) == ("r", None)
     done = call(me.cursor, "release_batch", me.number, [a, b], tokens, [], [], [request] * 2, True)
     assert [status for status, _ in in_order(done, 2)] == ["g", "f"]
     keeper.rollback()
@@ -126,9 +126,9 @@ def test_a_repeated_set_is_taken_over_whole_or_not_at_all(me, other, still, reso
 
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_a_release_of_what_nobody_took_leaves_what_a_repetition_was_given(me, other, resource, exclusive):
-    token = me.lock(resource, id="k", exclusive=exclusive)
+    token = me.lock(resource, id=resource, exclusive=exclusive)
     request = me.requests[0]
-    assert other.acquire({"resource": resource, "id": "k", "exclusive": exclusive}) == [("a", token)]
+    assert other.acquire({"resource": resource, "id": resource, "exclusive": exclusive}) == [("a", token)]
 
     def give_back(by, of):
         done = call(by.cursor, "release_batch", by.number, [resource], [token], [], [], [of], False)
