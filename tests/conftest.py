@@ -93,9 +93,12 @@ def read_line(stream, seconds):
     return line.decode().rstrip("\n")
 
 
-def is_stopped(pid):
-    """Or has ended, and its parent has not looked yet."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+def process_state(pid):
+    """The letter that ps shows: T stopped, Z ended, and its parent has not looked yet; X where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 def signal_family(pid, number):
@@ -106,21 +109,13 @@ def signal_family(pid, number):
     """
     if number != signal.SIGCONT:
         os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: is_stopped(pid), what=f"process {pid} is stopped")
+        eventually(lambda: process_state(pid) in "TZ", what=f"process {pid} is stopped")
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     family = [pid, *map(int, children)]
     for one in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(one, number)
     return family
-
-
-def has_ended(pid):
-    """It is gone, or nobody has asked yet how it ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from conftest import PGLOCKCTL, has_ended, signal_family
+from conftest import PGLOCKCTL, process_state, signal_family
 from lines import eventually
 
 CONF = """
@@ -164,7 +164,7 @@ class Server:
         family = self.signal(signal.SIGKILL)
         self.process.wait(60)
         # The next server does not start while one of them has the shared memory still.
-        eventually(lambda: all(has_ended(pid) for pid in family), what="all its processes have ended")
+        eventually(lambda: all(process_state(pid) in "ZX" for pid in family), what="all its processes have ended")
 
     def stop(self, cleanly=True):
         """Fast; if not cleanly, at once, so that the next start recovers."""

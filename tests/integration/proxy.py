@@ -59,10 +59,8 @@ class Proxy:
 
     def cut_all(self):
         """Breaks all connections."""
-        with self.lock:
-            for one in list(self.pairs):
-                self.drop(one)
-            self.muted.clear()
+        with self.blocked():
+            pass
 
     @contextlib.contextmanager
     def blocked(self):

@@ -232,9 +232,9 @@ def cut_off(victim, directory):
         assert one.stop() == 0, one.log()
 
 
-def lose_answer(proxy, word, ask):
-    """Sends a request whose batch is committed and whose answer is lost."""
-    proxy.cut_after(word)
+def lose_answer(proxy, word, ask, arrives=True):
+    """Sends a request whose batch is committed, or does not arrive, and whose answer is lost."""
+    proxy.cut_after(word, lets_through=arrives)
     ask()
     assert proxy.caught.wait(SECONDS)
 
@@ -315,9 +315,7 @@ def test_a_cancelled_lock_does_not_take_the_lease_from_the_one_that_repeats_it(c
     daemon, proxy = cut_off
     line = f"LOCK {claim} id=twice ttl=5m"
     with Lines(daemon.line) as first, Lines(victim.line) as second:
-        proxy.cut_after("acquire_batch" if "10" not in claim else "acquire_claims")
-        first.send(f"@l {line}")
-        assert proxy.caught.wait(SECONDS)
+        lose_answer(proxy, "acquire_batch" if "10" not in claim else "acquire_claims", lambda: first.send(f"@l {line}"))
         first.send("CANCEL tag=l")
         assert first.reply().status == "OK"
         eventually(lambda: leases(victim, "cut"))
@@ -335,16 +333,19 @@ def test_a_cancelled_lock_does_not_take_the_lease_from_the_one_that_repeats_it(c
 
 def lose_request(proxy, word, ask):
     """Sends a request whose batch never reaches the server."""
-    proxy.cut_before(word)
-    ask()
-    assert proxy.caught.wait(SECONDS)
+    lose_answer(proxy, word, ask, arrives=False)
+
+
+def wait_until_seen(daemon):
+    """The daemon has read all that was sent to it."""
+    with Lines(daemon.line) as other:
+        other.ask_ok("PING")
 
 
 def leave(client, daemon, how):
     """The client goes, and its daemon has seen that."""
     getattr(client, how)()
-    with Lines(daemon.line) as other:
-        other.ask_ok("PING")
+    wait_until_seen(daemon)
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
@@ -382,8 +383,7 @@ def test_a_client_that_ends_its_input_is_told_that_its_lock_was_not_done(cut_off
     with Lines(daemon.line) as client:
         lose_request(proxy, "acquire_batch", lambda: client.send("LOCK cut/7"))
         client.socket.shutdown(socket.SHUT_WR)
-        with Lines(daemon.line) as other:
-            other.ask_ok("PING")
+        wait_until_seen(daemon)
         proxy.cut()
         assert client.reply().code == "unavailable"
     assert leases(victim, "cut") == {}
@@ -407,12 +407,13 @@ def test_what_comes_back_keeps_the_order_of_its_connection(cut_off):
     daemon, proxy = cut_off
     with Lines(daemon.line) as first, Lines(daemon.line) as second:
         mine, other = first.lock("cut/z"), second.lock("cut/a")
-        proxy.cut_before("release_batch")
-        daemon.signal(signal.SIGSTOP)
-        second.send(f"UNLOCK cut/a token={other}")
-        first.send(f"@u UNLOCK cut/z token={mine}", "@l LOCK cut/z")  # libev serves the last one first
-        daemon.signal(signal.SIGCONT)
-        assert proxy.caught.wait(SECONDS)
+
+        def send_at_once():
+            daemon.signal(signal.SIGSTOP)
+            second.send(f"UNLOCK cut/a token={other}")
+            first.send(f"@u UNLOCK cut/z token={mine}", "@l LOCK cut/z")  # libev serves the last one first
+            daemon.signal(signal.SIGCONT)
+        lose_request(proxy, "release_batch", send_at_once)
         proxy.cut()
         replies = {r.tag: r for r in (first.reply(), first.reply())}
         assert replies["l"].status == "OK"
@@ -469,10 +470,16 @@ def test_a_lock_that_ends_its_input_is_tried_again_where_another_met_a_locked_ro
         holder.ask_ok(f"UNLOCK end/2 token={reply['token']}")
 
 
-def test_a_refused_lock_is_not_sent_again_for_a_client_that_is_gone(victim, directory):
+@pytest.fixture
+def patient(victim, directory):
+    """A daemon on the victim's database that never gives up."""
+    one = Daemon(directory / "patient", "--request-timeout", "1h", dsn=victim.dsn)
+    yield one.start()
+    assert one.stop() == 0, one.log()
+
+
+def test_a_refused_lock_is_not_sent_again_for_a_client_that_is_gone(victim, patient):
     """The server refuses batches for as long as a table is locked; one that ended its input meanwhile hears so."""
-    patient = Daemon(directory / "patient", "--request-timeout", "1h", dsn=victim.dsn)
-    patient.start()
     with contextlib.closing(victim.sql(user="postgres")) as connection, Lines(patient.line) as client:
         instance = patient.instance()
         connection.autocommit = False
@@ -485,7 +492,6 @@ def test_a_refused_lock_is_not_sent_again_for_a_client_that_is_gone(victim, dire
         connection.rollback()
     eventually(lambda: can_lock(patient))
     assert leases(victim, "refused") == {}
-    assert patient.stop() == 0, patient.log()
 
 
 # ---- guards that others hold ----
