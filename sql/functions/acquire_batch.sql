@@ -56,7 +56,7 @@ declare
     v_number bigint[];
     v_granted bigint[];
     v_watched boolean;
-    v_noted boolean;
+    v_known boolean;
     v_listened boolean := true;
     v_one record;
 begin
@@ -67,7 +67,8 @@ begin
     if p_instance is null then
         perform pglockd.check_server();
     end if;
-    v_noted := pglockd.note_ttl(p_ttl_ms, p_grace_ms);
+    -- In an expression: see there.
+    v_known := pglockd.note_ttl(p_ttl_ms, p_grace_ms);
     if cardinality(p_session) > 0 then
         -- Until this transaction ends, so do they not: a lease is bound to a living session.
         select array_agg(s.session_id) into v_living

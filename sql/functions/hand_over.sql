@@ -65,6 +65,7 @@ begin
                                    then '-9223372036854775808'::bigint else p_floor[i] end
              order by x.ticket
              limit 1;
+            -- There is no row that could say so: asked for by itself only here.
             if w.ticket is null then
                 continue when not exists (select from pglockd.waiter t where t.scope = 'tree');
             end if;
@@ -80,7 +81,7 @@ begin
                 with served as (
                     delete from pglockd.waiter q
                      where q.ctid = (select l.ctid from pglockd.waiter l where l.ctid = w.place for update skip locked)
-                    returning q.ticket
+                    returning 1
                 )
                 insert into pglockd.lease_exclusive (token, expires_us, check_us, ttl_ms, queue_floor, granted_at,
                         granted_us, conn_id, request_id, grace_ms, instance_id, waited_ms, mode, scope, delivered, bound,

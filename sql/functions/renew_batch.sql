@@ -17,10 +17,11 @@ as $$
 declare
     v_count constant integer := coalesce(cardinality(p_resource), 0);
     v_now_us constant bigint := pglockd.lease_now();
-    v_noted boolean;
+    v_known boolean;
     v_done record;
 begin
-    v_noted := pglockd.note_ttl(p_ttl_ms);
+    -- In an expression: see there.
+    v_known := pglockd.note_ttl(p_ttl_ms);
     with due as materialized (
         select k, l.resource, l.token,
                case when l.session_id is null and l.hold_id is null then coalesce(p_ttl_ms[k], l.ttl_ms)

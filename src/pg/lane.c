@@ -217,11 +217,7 @@ static void finish_all(struct flight *f)
 {
     struct list done;
     list_init(&done);
-    for (int k = 0; k < OP_KINDS; k++) {
-        list_splice(&done, &f->batch.ops[k]);
-        f->batch.counts[k] = 0;
-    }
-    f->batch.count = 0;
+    batch_return(&f->batch, &done);
     while (!list_empty(&done)) {
         struct op *op = list_first(&done, struct op, link);
         enum op_status status = op->status;

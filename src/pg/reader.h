@@ -70,7 +70,7 @@ struct reader *reader_create(struct ev_loop *loop, const char *conninfo, struct 
 void reader_destroy(struct reader *r);
 /* done() is called within timeout_ms, but not during this call. */
 void reader_ask(struct reader *r, struct ask *a, int64_t timeout_ms);
-/* True when it was not sent yet: then it never is, and done() is not called. */
+/* True when it was asked and not sent yet: then it never is, and done() is not called. */
 bool reader_take_back(struct ask *a);
 
 #endif

@@ -478,10 +478,16 @@ static void start_waiting(struct call *call)
         withdraw(call, END_CANCEL);
 }
 
+/* A LOCK that was not done; cancelled is what its client wanted to hear. */
+static void not_done(struct call *call, enum outcome outcome)
+{
+    answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : outcome);
+}
+
 static void refused(struct call *call, enum contention reason, enum outcome outcome)
 {
     metric_add2(M_LOCK_CONTENTION, call->op.exclusive ? 0 : 1, reason, 1);
-    answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : outcome);
+    not_done(call, outcome);
 }
 
 /*
@@ -496,6 +502,7 @@ static int64_t patience_ms(const struct call *call)
                                         : call->service->o.settings->request_timeout_ms;
 }
 
+/* Gives up on what is locked by others. */
 static void end_guarded(struct call *call)
 {
     if (call->op.status == OP_FENCED)
@@ -598,7 +605,7 @@ static void on_acquired(struct op *op)
         guarded(call);
         break;
     case OP_UNAVAILABLE:
-        answer(call, call->end == END_CANCEL ? OUTCOME_CANCELLED : OUTCOME_UNAVAILABLE);
+        not_done(call, OUTCOME_UNAVAILABLE);
         break;
     case OP_TOO_MANY:
         count_limit_met(LIMIT_LEASES_PER_OWNER);
@@ -663,8 +670,7 @@ void locks_release_bound(struct service *s, uint64_t conn_id, struct str resourc
 
 /* --- ends from outside --- */
 
-/* Takes a LOCK that is not in the queue yet, or a RENEW, back from the lane; false when it is on
- * the way. */
+/* Takes a RENEW, or a LOCK that does not wait yet, back; false when it is on its way. */
 static bool take_back(struct call *call)
 {
     struct service *s = call->service;
