@@ -123,7 +123,10 @@ static int prepare_schema(struct buf *err)
 static int start_postgres(struct buf *err)
 {
     if (d.settings.embedded == NULL)
-        return settings_read_dsn(&d.settings, &d.conninfo, err) ? 0 : EXIT_CONFIG;
+        return settings_read_dsn(&d.settings, &d.conninfo, err) &&
+                       pg_conninfo_is_valid(buf_cstr(&d.conninfo), err)
+                   ? 0
+                   : EXIT_CONFIG;
     if (!embedded_start(d.settings.embedded, d.settings.pg_bindir, &d.embedded, &d.conninfo, err))
         return EXIT_CONFIG;
     snprintf(d.socket_path, sizeof(d.socket_path), "%s/pglockd.sock", embedded_dir(d.embedded));

@@ -61,7 +61,7 @@ static void log_notice(void *arg, const PGresult *res)
 }
 
 /* libpq quotes what it cannot parse, and that may be a part of a password: so not its words. */
-static bool conninfo_is_valid(const char *conninfo, struct buf *err)
+bool pg_conninfo_is_valid(const char *conninfo, struct buf *err)
 {
     char *libpq_error = NULL;
     PQconninfoOption *options = PQconninfoParse(conninfo, &libpq_error);
@@ -77,7 +77,7 @@ static bool conninfo_is_valid(const char *conninfo, struct buf *err)
 
 struct pg_conn *pg_connect_blocking(const char *conninfo, struct buf *err)
 {
-    if (!conninfo_is_valid(conninfo, err))
+    if (!pg_conninfo_is_valid(conninfo, err))
         return NULL;
 
     /* What stands before dbname is a default for the conninfo; what stands after overrides it. */

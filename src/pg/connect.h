@@ -6,10 +6,15 @@
  * migrations, the command line. The lanes of the daemon connect without blocking, elsewhere.
  */
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 
 struct pg_conn;   /* libpq's PGconn, for those who do not include libpq-fe.h */
 struct pg_result; /* libpq's PGresult */
+
+/* Can libpq read it? If not, appends one sentence to err, without a part of the conninfo. */
+bool pg_conninfo_is_valid(const char *conninfo, struct buf *err);
 
 /*
  * Connects with a conninfo string or URI. What it does not say is filled in: application_name
