@@ -197,6 +197,7 @@ EXTRA_DIST += \
     tests/integration/test_rights.py \
     tests/integration/test_run.py \
     tests/integration/test_sessions.py \
+    tests/integration/test_start.py \
     tests/integration/test_status.py \
     tests/integration/test_supervision.py \
     tests/integration/test_top.py \
