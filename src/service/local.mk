@@ -3,6 +3,7 @@
 noinst_LIBRARIES += libservice.a
 libservice_a_SOURCES = \
 	src/service/call.h \
+	src/service/chore.c \
 	src/service/counts.c \
 	src/service/counts.h \
 	src/service/events.c \

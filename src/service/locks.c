@@ -186,51 +186,36 @@ static void submit(struct call *call)
 
 /* --- leases that nobody can get --- */
 
-struct orphan {
-    struct op op;
-    struct service *service;
-    int64_t token;
-    char resource[];
-};
-
 static void orphan_done(struct op *op)
 {
-    struct orphan *o = container_of(op, struct orphan, op);
+    struct chore *c = chore_of(op);
     if (op->status == OP_GUARDED || op->status == OP_FENCED) { /* a transaction keeps the row */
-        op->number = o->token;
-        service_submit_later(o->service, op);
+        op->number = c->token;
+        service_submit_later(c->service, op);
         return;
     }
     if (op->status == OP_DONE) {
         count_ended(op->closed_conn ? LEASE_CONNECTION_CLOSED : LEASE_RELEASED, 1);
         metric_observe_us(M_LOCK_HOLD, 1000 * op->number);
     }
-    o->service->chores--;
-    free(o);
+    chore_free(c);
 }
 
-static struct orphan *orphan_new(struct service *s, struct str resource, int64_t token)
+static struct chore *orphan_new(struct service *s, struct str resource, int64_t token)
 {
-    struct orphan *o = xcalloc(1, sizeof(*o) + resource.n + 1);
-    memcpy(o->resource, resource.p, resource.n);
-    o->service = s;
-    o->token = token;
-    o->op.kind = OP_RELEASE;
-    o->op.patient = true;
-    o->op.resource = (struct str){o->resource, resource.n};
-    o->op.number = token;
-    o->op.done = orphan_done;
-    s->chores++;
-    return o;
+    struct chore *c = chore_new(s, OP_RELEASE, resource);
+    c->token = c->op.number = token;
+    c->op.done = orphan_done;
+    return c;
 }
 
 /* What the request was granted, unless one with the same id has been given it meanwhile. */
 static void release_orphan(struct service *s, uint64_t request_id, struct str resource,
                            int64_t token)
 {
-    struct orphan *o = orphan_new(s, resource, token);
-    o->op.granted_to = request_id;
-    service_submit(s, &o->op);
+    struct chore *c = orphan_new(s, resource, token);
+    c->op.granted_to = request_id;
+    service_submit(s, &c->op);
 }
 
 /* --- grants --- */
@@ -662,10 +647,10 @@ void locks_release_or_renew(struct call *call)
 
 void locks_release_bound(struct service *s, uint64_t conn_id, struct str resource, int64_t token)
 {
-    struct orphan *o = orphan_new(s, resource, token);
-    o->op.conn_id = conn_id;
-    o->op.closed_conn = (int64_t)conn_id;
-    service_submit(s, &o->op);
+    struct chore *c = orphan_new(s, resource, token);
+    c->op.conn_id = conn_id;
+    c->op.closed_conn = (int64_t)conn_id;
+    service_submit(s, &c->op);
 }
 
 /* --- ends from outside --- */

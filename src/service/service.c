@@ -14,17 +14,9 @@
 
 /* --- operations of the daemon itself --- */
 
-struct promote {
-    struct op op;
-    struct service *service;
-    char resource[];
-};
-
 static void promote_done(struct op *op)
 {
-    struct promote *p = container_of(op, struct promote, op);
-    p->service->chores--;
-    free(p);
+    chore_free(chore_of(op));
 }
 
 /* Is it remembered already? Looks at some only: a double costs no more than another try. */
@@ -46,15 +38,9 @@ void service_pending(struct service *s, struct str resource)
 {
     if (s->later_count >= LATER_MAX || is_pending(s, resource))
         return;
-    struct promote *p = xcalloc(1, sizeof(*p) + resource.n + 1);
-    memcpy(p->resource, resource.p, resource.n);
-    p->service = s;
-    p->op.kind = OP_PROMOTE;
-    p->op.patient = true;
-    p->op.resource = (struct str){p->resource, resource.n};
-    p->op.done = promote_done;
-    s->chores++;
-    service_submit_later(s, &p->op);
+    struct chore *c = chore_new(s, OP_PROMOTE, resource);
+    c->op.done = promote_done;
+    service_submit_later(s, &c->op);
 }
 
 void service_submit_later(struct service *s, struct op *op)
@@ -74,19 +60,13 @@ static void submit_later(struct service *s)
     }
 }
 
-struct collect {
-    struct op op;
-    struct service *service;
-};
-
 static void collect_done(struct op *op)
 {
-    struct collect *c = container_of(op, struct collect, op);
-    c->service->chores--;
+    struct chore *c = chore_of(op);
     struct service *s = c->service;
     bool again = s->collect_again;
     s->collecting = s->collect_again = false;
-    free(c);
+    chore_free(c);
     if (again)
         service_collect(s);
 }
@@ -99,13 +79,9 @@ void service_collect(struct service *s)
         s->collect_again = true;
         return;
     }
-    struct collect *c = xcalloc(1, sizeof(*c));
-    c->service = s;
-    c->op.kind = OP_COLLECT;
-    c->op.patient = true;
+    struct chore *c = chore_new(s, OP_COLLECT, (struct str){"", 0});
     c->op.done = collect_done;
     s->collecting = true;
-    s->chores++;
     lane_submit(s->lanes[0], &c->op);
 }
 
@@ -273,6 +249,7 @@ struct service *service_create(const struct service_options *options)
     list_init(&s->paused);
     list_init(&s->waiters);
     list_init(&s->later);
+    list_init(&s->chores);
     slab_init(&s->calls, sizeof(struct call));
     s->owners_waiting = tally_new();
     s->resources_waiting = tally_new();
@@ -309,6 +286,8 @@ void service_destroy(struct service *s)
     presence_destroy(s->presence);
     for (int i = 0; i < s->nlanes; i++)
         lane_destroy(s->lanes[i]);
+    while (!list_empty(&s->chores))
+        chore_free(list_first(&s->chores, struct chore, at));
     slab_free_all(&s->calls);
     tally_free(s->owners_waiting);
     tally_free(s->resources_waiting);
@@ -323,8 +302,8 @@ void service_drain(struct service *s)
 
 bool service_is_idle(const struct service *s)
 {
-    return s->submitted == 0 && s->waiting == 0 && list_empty(&s->paused) && s->chores == 0 &&
-           rates_are_idle(s->rates);
+    return s->submitted == 0 && s->waiting == 0 && list_empty(&s->paused) &&
+           list_empty(&s->chores) && rates_are_idle(s->rates);
 }
 
 static void on_meter_finished(void *arg)

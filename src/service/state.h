@@ -59,7 +59,7 @@ struct service {
     struct list waiters; /* calls that wait */
     struct list later;   /* operations of the daemon itself, to be submitted at the next look */
     size_t later_count;
-    size_t chores;         /* operations of the daemon itself that are with a lane */
+    struct list chores;    /* all operations of the daemon itself, wherever they are */
     ev_timer look;         /* runs while something is submitted, paused or to be promoted */
     int64_t waiting;       /* calls in the queue */
     int64_t bound_waiting; /* of these, to be bound to a session */
@@ -96,6 +96,20 @@ const char *service_history(const struct service *s);
 
 /* Tells the owner once that requests may be submitted. */
 void service_check_ready(struct service *s);
+
+/* chore.c: operations of the daemon itself, which no client waits for and lane_expire() spares */
+struct chore {
+    struct list at; /* in the service's chores */
+    struct op op;
+    struct service *service;
+    int64_t token; /* OP_RELEASE: the lease's */
+    char resource[];
+};
+
+/* Its op.done ends it with chore_free(); service_destroy() frees what has not come back. */
+struct chore *chore_new(struct service *s, enum op_kind kind, struct str resource);
+struct chore *chore_of(struct op *op);
+void chore_free(struct chore *c);
 
 /* locks.c */
 void locks_granted(struct service *s, uint64_t request_id, struct str resource, int64_t token,
