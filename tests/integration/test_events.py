@@ -13,6 +13,7 @@ from lines import SECONDS, Lines, eventually, wait_for_queue
 SHAPE = ["event", "resource", "owner", "mode", "reason", "seq"]
 AT_ONCE = 3  # seconds: brought about by a notification, not by the look that every lease gets in 5 s
 TTLS = (1, 4, 16)  # seconds: a machine that stands still for the first of them may have time for the next
+AHEAD = 0.75  # seconds: by how much more of lease time than of real time may pass between two readings of it
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ def test_no_expiring_for_who_renews(connect, other, resource):
             longest = max(longest, time.monotonic() - since)
             since = sent
             if reply.status != "OK":
-                assert longest >= 0.75 * ttl, reply
+                assert longest >= 0.75 * ttl - AHEAD, reply
                 raise TooLate
         while time.monotonic() < begin + ttl:  # who does not renew is told after three quarters
             for renewer in holder, second, third:
