@@ -124,7 +124,8 @@ def until_it_grants(client, line):
 
 def test_a_grant_that_the_standby_missed_keeps_its_resource_closed(primary, standby, serve, connect):
     dsn = multi_host(primary, standby)
-    a, b = serve(dsn), serve(dsn)
+    ttl = 15  # seconds: enough for all that is asked before it is over, and in the quiet period
+    a, b = (serve(dsn, "--ttl", f"{ttl}s") for _ in range(2))
     holder, loser, other, waiter = connect(a), connect(b), connect(a), connect(b)
     kept = holder.lock("kept/1")
     standby.catch_up_with(primary)
@@ -134,7 +135,7 @@ def test_a_grant_that_the_standby_missed_keeps_its_resource_closed(primary, stan
     lost = loser.ask_ok("LOCK lost/1")
     waiter.send("@w LOCK lost/1 wait=inf")
     wait_for_queue(other, "lost/1", 1)
-    assert holder.ask_ok(f"RENEW kept/1 token={kept}")["ttl_ms"] == 1000 * TTL
+    assert holder.ask_ok(f"RENEW kept/1 token={kept}")["ttl_ms"] == 1000 * ttl
     primary.kill()
     standby.promote()
 
@@ -148,7 +149,7 @@ def test_a_grant_that_the_standby_missed_keeps_its_resource_closed(primary, stan
     eventually(lambda: "not granting: quiet" in readyz(a)[1])
     assert readyz(a)[0] == 200
     eventually(lambda: metric(b, "pglockd_quiet_seconds") > 0)
-    assert last_server(standby) == ("failover", 1000 * TTL + 750)
+    assert last_server(standby) == ("failover", 1000 * ttl + 750)
 
     # The waiter has kept its place, and gets the lock when the deadline of the lost grant is over.
     grant = waiter.reply(60)
