@@ -434,7 +434,7 @@ def test_all_locks_are_renewed(fake, start):
 
 
 def test_frozen_daemon_ends_the_command_under_several(fake, start):
-    process = start(fake.address, "--ttl", "3s", "a", "b", "--", "sh", "-c",
+    process = start(fake.address, "--ttl", "6s", "a", "b", "--", "sh", "-c",
                     "echo up; exec sleep 600")
     assert process.stdout.readline() == "up\n"
     fake.silent = True
