@@ -1,14 +1,18 @@
 """Runs what the documents show: the psql sessions and the queries of docs/fencing.md, in their order."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from conftest import read_line
+from lines import eventually
+from schema import one
 
 DOCS = Path(os.environ.get("SRCDIR", Path(__file__).parents[2])) / "docs"
 PSQL = shutil.which("psql") or os.path.join(os.environ.get("PG_BINDIR", ""), "psql")
@@ -20,6 +24,7 @@ class Psql:
     """A psql that is told one line after the other; what it prints is known to be all."""
 
     def __init__(self, dsn):
+        self.dsn = dsn
         self.process = subprocess.Popen(
             [PSQL, "-X", "-q", "-v", "SHOW_CONTEXT=never", "-d", dsn], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env=dict(os.environ, PAGER="cat", LC_ALL="C.UTF-8"))
@@ -27,11 +32,20 @@ class Psql:
     def tell(self, lines):
         """What it prints to a command of one or more lines."""
         if lines == ["\\q"]:
-            self.close()
+            self.end_session()
             return []
         self.process.stdin.write("\n".join(lines + [f"\\echo {END}", ""]).encode())
         self.process.stdin.flush()
         return list(iter(lambda: read_line(self.process.stdout, 60), END))
+
+    def end_session(self):
+        """Until the server has ended it, too: that is a little later, or more."""
+        (pid,) = self.tell(["select pg_backend_pid() as pid \\gset", "\\echo :pid"])
+        self.close()
+        with contextlib.closing(psycopg2.connect(self.dsn)) as onlooker:
+            onlooker.autocommit = True
+            cursor = onlooker.cursor()
+            eventually(lambda: not one(cursor, "select count(*) from pg_stat_activity where pid = %s", pid))
 
     def close(self):
         self.process.stdin.close()
