@@ -418,6 +418,7 @@ def test_what_comes_back_keeps_the_order_of_its_connection(cut_off):
         replies = {r.tag: r for r in (first.reply(), first.reply())}
         assert replies["l"].status == "OK"
         assert replies["u"].status == "OK" or replies["u"].code == "outcome_unknown"
+        first.ask_ok(f"UNLOCK cut/z token={replies['l']['token']}")
 
 
 def test_a_lost_renewal_is_not_sent_again_for_a_client_that_is_gone(cut_off, victim):
