@@ -490,31 +490,46 @@ static double jain_index(const struct bench_engine *e, int readers)
     return squares > 0 ? sum * sum / (n * squares) : 0;
 }
 
-void bench_run(struct bench_engine *e, const struct bench_phase *phase, struct bench_result *r)
+static void start_threads(struct bench_engine *e)
 {
-    memset(r, 0, sizeof(*r));
-    prepare(e, phase);
     for (int i = 0; i < e->nthreads; i++)
         if (pthread_create(&e->threads[i]->id, NULL, thread_main, e->threads[i]) != 0) {
             fprintf(stderr, "pglockctl: cannot start a thread\n");
             exit(EXIT_FAILURE);
         }
-    sleep_until(e->start_ns);
+}
+
+static void join_threads(const struct bench_engine *e)
+{
+    for (int i = 0; i < e->nthreads; i++)
+        pthread_join(e->threads[i]->id, NULL);
+}
+
+void bench_run(struct bench_engine *e, const struct bench_phase *phase, struct bench_result *r)
+{
+    bool timed = phase->step == BENCH_PAIRS;
+
+    memset(r, 0, sizeof(*r));
+    prepare(e, phase);
+    if (timed) {
+        start_threads(e);
+        sleep_until(e->start_ns);
+    }
     double server = proc_cpu_seconds(phase->server_pid), own = own_cpu_seconds();
     int64_t began = now_ns();
-    if (phase->step == BENCH_PAIRS)
+    if (timed) {
         sleep_until(e->end_ns);
-    else
-        for (int i = 0; i < e->nthreads; i++)
-            pthread_join(e->threads[i]->id, NULL);
+    } else { /* all of it is measured, so nothing is done before */
+        start_threads(e);
+        join_threads(e);
+    }
     r->seconds = (double)(now_ns() - began) / 1e9;
     r->client_cpu_seconds = own_cpu_seconds() - own;
     r->server_cpu_seconds = phase->server_pid ? proc_cpu_seconds(phase->server_pid) - server : -1;
-    for (int i = 0; i < e->nthreads; i++) {
-        if (phase->step == BENCH_PAIRS)
-            pthread_join(e->threads[i]->id, NULL);
+    if (timed)
+        join_threads(e);
+    for (int i = 0; i < e->nthreads; i++)
         add_result(r, &e->threads[i]->result);
-    }
     r->queued = phase->wait;
     r->jain = jain_index(e, phase->readers);
 }
