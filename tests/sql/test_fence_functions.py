@@ -232,7 +232,7 @@ def test_race_a_lease_that_is_being_released(begin, still, cursor, resource):
     with pytest.raises(errors.QueryCanceled):
         fence(waiting, resource, token)
     releasing.commit()
-    refused(waiting, resource, token)
+    refused(cursor, resource, token)
 
 
 def test_race_a_release_that_is_taken_back(begin, still, cursor, resource):
