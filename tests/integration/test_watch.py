@@ -126,13 +126,15 @@ def test_beside_the_events_of_a_holder(connect, client, resource):
     one = connect()
     one.ask_ok("HELLO events=on name=me")
     watch(one, resource)
-    token = one.lock(resource)
-    assert event(one)["event"] == "granted"
+    one.send(f"LOCK {resource}")
+    # A reply comes when its transaction is committed, and so do the events, on their own way.
+    lines = {line.status: line for line in (one.reply(), one.reply())}
+    token = lines["OK"]["token"]
+    assert lines["EVENT"]["event"] == "granted"
     client.send(f"LOCK {resource} wait=inf")
     wanted = one.reply()
     assert list(wanted.body)[:6] == SHAPE and (wanted["event"], wanted["seq"]) == ("wanted", None)
     one.send(f"UNLOCK {resource} token={token}")
-    # Its reply comes when its transaction is committed, and so do the events, on their own way.
     lines = [one.reply() for _ in range(3)]
     assert sorted(line.status for line in lines) == ["EVENT", "EVENT", "OK"]
     assert [line["event"] for line in lines if line.tag == "*"] == ["released", "granted"]
