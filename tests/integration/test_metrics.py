@@ -545,7 +545,7 @@ def test_an_old_snapshot_is_seen(make_daemon):
 
 # ---- rights, partitions, settings ----
 
-def test_a_member_of_the_service_role_is_enough(make_daemon, tmp_path):
+def test_a_member_of_the_service_role_is_enough(within_a_day, make_daemon, tmp_path):
     """No superuser, no owner: partitions are made and samples written all the same."""
     cluster = make_daemon("--metrics-flush", "0s")
     with contextlib.closing(cluster.sql(user="postgres")) as connection:
