@@ -201,6 +201,7 @@ def test_pause(page, client, resource):
     browser.press("p", "p")
     assert browser.run("document.getElementById('state').textContent") == "paused"
     assert browser.run("document.getElementById('pause').ariaPressed") == "true"
+    browser.until("request === null")  # one that was on its way may still be answered
     client.lock(resource)
     browser.until("request === null")
     assert table(browser, "locks") == []
