@@ -274,7 +274,7 @@ def test_the_command_line_shows_a_key(secure, created, sql, tmp_path):
     assert ctl(secure.line, "lock", "cli/a").returncode == 77
     assert ctl(secure.line, "--key-file", file, "lock", "cli/a", "ttl=1s").returncode == 0
     environment = dict(os.environ, PGLOCKCTL_CONNECT=secure.line, PGLOCKCTL_KEY_FILE=str(file))
-    run = subprocess.Popen([PGLOCKCTL, "run", "--ttl", "9s", "cli/b", "--", "cat"], env=environment,
+    run = subprocess.Popen([PGLOCKCTL, "run", "--ttl", "12s", "cli/b", "--", "cat"], env=environment,
                            stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     cursor = sql().cursor()
 

@@ -177,7 +177,7 @@ def test_pglockctl_speaks_tls(served, pki, resource):
 def test_run_renews_over_tls(served, pki, resource):
     name = 'pglockd_requests_total{verb="renew",status="OK"}'
     before = metric(served, pki, name)
-    process = subprocess.Popen([PGLOCKCTL, "run", "--ttl", "6s", resource, "--", "sh", "-c", "read x"],
+    process = subprocess.Popen([PGLOCKCTL, "run", "--ttl", "12s", resource, "--", "sh", "-c", "read x"],
                                env=dict(os.environ, PGLOCKCTL_CONNECT=f"tls://{served.line}",
                                         PGLOCKCTL_TLS_CA=str(pki.ca)),
                                text=True, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
