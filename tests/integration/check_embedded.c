@@ -300,13 +300,13 @@ START_TEST(waits_for_a_server_that_is_still_going_down)
     kill(postmaster, SIGSTOP);
     kill(daemon, SIGKILL);
     waitpid(daemon, NULL, 0);
+    int64_t began_us = clock_mono_us();
     pid_t waker = fork();
     if (waker == 0) {
         sleep_ms(1000);
         kill(postmaster, SIGCONT);
         _exit(0);
     }
-    int64_t began_us = clock_mono_us();
     embedded_stop(start());
     ck_assert_int_ge(clock_mono_us() - began_us, SECOND_US / 2);
     waitpid(waker, NULL, 0);
