@@ -382,6 +382,21 @@ def sql(daemon):
 
 
 @pytest.fixture
+def never_silent(sql):
+    """Daemons on the shared database count as alive for a minute after each heartbeat, not for 3 s: for tests of who
+    comes first, since the waiters of a daemon that stands still for longer are passed over, as they should be."""
+    cursor = sql(user="postgres").cursor()
+    cursor.execute("""
+        create function public.never_silent() returns trigger language plpgsql as
+            'begin new.heartbeat_us := new.heartbeat_us + 60000000; return new; end';
+        create trigger never_silent before insert or update on pglockd.instance
+            for each row execute function public.never_silent();
+        update pglockd.instance set heartbeat_us = heartbeat_us""")
+    yield
+    cursor.execute("drop function public.never_silent() cascade")
+
+
+@pytest.fixture
 def policy(sql):
     """A function that makes or changes a policy; all are gone after the test, and all counters."""
     cursor = sql().cursor()

@@ -29,7 +29,7 @@ def behind(daemon, directory):
 
 
 @pytest.fixture
-def lost_place(client, connect, behind, sql, resource):
+def lost_place(never_silent, client, connect, behind, sql, resource):
     """A LOCK that queued behind the client's lease and whose answer is being lost.
 
     The token of the lease, the connection that sent the LOCK, and a cursor.

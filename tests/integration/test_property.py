@@ -27,7 +27,7 @@ def left_over(cursor, prefix):
 @pytest.mark.parametrize("run,clients,resources,steps", [
     (1, 8, 1, 2000), (2, 24, 3, 3000), (3, 40, 10, 3000),
 ])
-def test_random_clients_on_two_daemons(peer, sql, run, clients, resources, steps):
+def test_random_clients_on_two_daemons(never_silent, peer, sql, run, clients, resources, steps):
     prefix = f"random/{run}"
     swarm = Swarm([peer().line, peer().line], [f"{prefix}/{i}" for i in range(resources)], clients, SEED + run)
     print(f"PGLOCKD_TEST_SEED={SEED}")
@@ -45,7 +45,7 @@ def test_random_clients_on_two_daemons(peer, sql, run, clients, resources, steps
     eventually(lambda: not left_over(cursor, prefix), seconds=120, what=f"nothing is left of {prefix}")
 
 
-def test_one_writer_among_many_readers(daemon, peer, sql):
+def test_one_writer_among_many_readers(never_silent, daemon, peer, sql):
     """Readers come without end, overlapping; each writer gets its turn all the same."""
     swarm = Swarm([daemon.line, peer().line], ["random/rw/0"], 8, SEED)
     writers, readers = swarm.clients[:2], swarm.clients[2:]

@@ -558,7 +558,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_random_history_through_two_daemons_agrees_with_the_reference(daemon, other, sql, seed):
+def test_a_random_history_through_two_daemons_agrees_with_the_reference(never_silent, daemon, other, sql, seed):
     print(f"PGLOCKD_TEST_SEED={seed}")
     worlds = [World(f"reference/{seed}-{i}", (daemon.line, other.line), sql().cursor(), f"{seed} {i}")
               for i in range(WORLDS)]

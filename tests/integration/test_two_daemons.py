@@ -52,7 +52,7 @@ def test_self_means_this_connection_of_this_daemon(both, resource):
     assert b.ask_ok(f"INFO {resource}")["holders"][0]["self"] is False
 
 
-def test_one_queue_over_both(connect, daemon, other, resource):
+def test_one_queue_over_both(never_silent, connect, daemon, other, resource):
     holder = connect()
     token = holder.lock(resource)
     waiters = [connect(to) for to in (daemon, other, other, daemon, other, daemon)]
@@ -69,7 +69,7 @@ def test_one_queue_over_both(connect, daemon, other, resource):
         waiter.ask_ok(f"UNLOCK {resource} token={token}")
 
 
-def test_readers_of_one_do_not_starve_a_writer_of_the_other(connect, daemon, other, resource):
+def test_readers_of_one_do_not_starve_a_writer_of_the_other(never_silent, connect, daemon, other, resource):
     readers = [connect(other) for _ in range(3)]
     tokens = [r.lock(resource, "mode=shared") for r in readers]
     writer, late = connect(daemon), connect(other)
@@ -138,7 +138,7 @@ def test_a_shared_waiter_behind_a_writer_that_leaves_is_granted(connect, daemon,
     assert reader.reply().status == "OK"
 
 
-def test_an_id_comes_back_through_the_other_daemon(connect, sql, daemon, other, resource):
+def test_an_id_comes_back_through_the_other_daemon(never_silent, connect, sql, daemon, other, resource):
     holder, first, second = connect(daemon), connect(daemon), connect(daemon)
     token = holder.lock(resource)
     first.send(f"LOCK {resource} wait=inf id={resource} owner=o")
