@@ -36,7 +36,7 @@ def test_a_locked_lease_stalls_its_own_request_only(client, connect, peer, keep_
     assert {r.status for r in others} == {"OK"}
     client.send(*[f"@u{r.tag} UNLOCK {r['resource']} token={r['token']}" for r in others])
     assert {client.reply().status for _ in others} == {"OK"}
-    impatient = connect(peer("--request-timeout", "1s"))
+    impatient = connect(peer("--request-timeout", "3s"))
     refused = impatient.ask(f"{verb} {resource} token={token}")
     assert (refused.status, refused.code) == ("ERR", "unavailable")
     client.nothing_comes()
