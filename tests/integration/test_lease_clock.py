@@ -16,7 +16,7 @@ from cluster import FakeTime
 from lines import Lines, eventually
 from test_failover import answered, base, connect, last_server, multi_host, serve, server  # noqa: F401
 
-TTL = 5  # seconds: what a test does between two requests takes less, also on a busy machine
+TTL = 8  # seconds: what a test does between two requests takes less, also on a busy machine
 LONGER_THAN_THE_TTL = TTL + 0.5
 
 
