@@ -500,7 +500,7 @@ def test_waiters_are_served_in_the_order_they_came(connect, resource):
         waiter.ask_ok(f"UNLOCK {resource} token={token}")
 
 
-def test_a_new_reader_does_not_overtake_a_waiting_writer(connect, resource):
+def test_a_new_reader_does_not_overtake_a_waiting_writer(never_silent, connect, resource):
     first, writer, reader, other = (connect() for _ in range(4))
     token = first.lock(resource, "mode=shared")
     writer.send(f"LOCK {resource} wait=inf")
@@ -557,12 +557,12 @@ def test_lost_for_a_token_that_never_was(client, resource):
 def test_lost_of_one_of_an_id(client, sql, resource, verb):
     """A lease that ends after it was found by its id, and before its turn came, is told of as any other. The reply had
     bytes in it that were no text, and the name twice."""
-    held = client.ask_ok(f"LOCK {resource}/a {resource}/b id=lost-one owner=me ttl=5m")
+    held = client.ask_ok(f"LOCK {resource}/a {resource}/b id={resource} owner=me ttl=5m")
     ending, cursor = sql(), sql().cursor()
     ending.autocommit = False
     ending.cursor().execute("select status from pglockd.force(%s, null, 'stuck')", (f"{resource}/b",))
     verb, *keys = verb.split()
-    client.send(" ".join([f"{verb} id=lost-one owner=me", *keys]))
+    client.send(" ".join([f"{verb} id={resource} owner=me", *keys]))
 
     def the_first_is_done():
         cursor.execute("select from pglockd.lease where resource = %s and ttl_ms = 300000", (f"{resource}/a",))

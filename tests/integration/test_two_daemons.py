@@ -329,7 +329,7 @@ def test_sql_and_lines_exclude_each_other(client, sql, resource):
     assert (status, token, holders[0]["owner"]) == ("BUSY", None, "line")
 
 
-def test_unlock_by_sql_hands_over_to_a_waiter_of_a_daemon(both, sql, resource):
+def test_unlock_by_sql_hands_over_to_a_waiter_of_a_daemon(never_silent, both, sql, resource):
     a, b = both
     cursor = sql().cursor()
     for waiter in a, b:
